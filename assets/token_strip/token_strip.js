@@ -1,0 +1,221 @@
+export default function (component) {
+  return mount(component, ".attnviz-tokens", createStrip);
+}
+
+function createStrip(root, instance) {
+  const { signal } = instance.stop;
+  const flow = make("div", "flow");
+  const readout = make("p", "readout");
+  const legend = make("div", "legend");
+  const hint = make("p", "hidden", "Arrow keys move between tokens, Home and End go to the first and the last, Enter "
+    + "makes the token the query.");
+  const live = make("p", "hidden");
+  hint.id = "hint";
+  live.setAttribute("aria-live", "polite");
+  readout.setAttribute("aria-hidden", "true"); // the live region says the same, for the keyboard only
+  flow.tabIndex = 0;
+  flow.setAttribute("role", "listbox");
+  flow.setAttribute("aria-describedby", "hint");
+  const table = tableUnder(buildTable);
+  root.replaceChildren(flow, readout, legend, hint, live, table.details);
+  root.dataset.testid = "token-strip";
+
+  let data = null;
+  let weights = new Float32Array(0);
+  let chips = [];
+  let cursor = 0;
+  let hover = null;
+
+  function update(next) {
+    const before = data;
+    data = next;
+    weights = decodeFloats(next.weights);
+    root.dataset.key = next.key;
+    flow.setAttribute("aria-label", next.label);
+    const text = (d) => JSON.stringify([d?.labels, d?.kinds, d?.breaks, d?.starts_word]);
+    const fresh = text(before) !== text(next);
+    if (fresh) build();
+    if (fresh || before?.selected !== next.selected) cursor = next.selected ?? Math.min(cursor, chips.length - 1);
+    tint();
+    mark(before && !fresh ? before : null);
+    if (fresh && next.selected !== null) reveal(chips[next.selected]);
+    showLegend();
+    showReadout();
+    table.refresh();
+  }
+
+  function build() {
+    hover = null;
+    cursor = 0;
+    const nodes = [];
+    chips = data.labels.map((label, i) => {
+      const chip = make("span", "chip");
+      chip.id = `token-${i}`;
+      chip.dataset.index = String(i);
+      chip.setAttribute("role", "option");
+      chip.setAttribute("aria-selected", "false");
+      if (data.kinds[i]) chip.classList.add(data.kinds[i]);
+      const text = make("bdi", "", label);
+      text.dir = "auto";
+      chip.append(text);
+      const last = i + 1 === data.labels.length;
+      const pill = (j) => data.kinds[j] === "special"; // a pill stands alone, even inside a word
+      const free = (j) => j === 0 || data.starts_word[j] || data.breaks[j - 1] || pill(j) || pill(j - 1);
+      if (!free(i)) chip.classList.add("glued");
+      if (last || free(i + 1)) chip.classList.add("apart");
+      nodes.push(chip);
+      if (data.breaks[i] && !last) {
+        const end = make("span", "line-end");
+        end.setAttribute("role", "presentation");
+        nodes.push(end);
+      }
+      return chip;
+    });
+    // dir="auto" passes over <bdi>, so the flow's own direction is settled here, by the script most letters are in.
+    const letters = data.labels.join("");
+    const count = (pattern) => (letters.match(pattern) ?? []).length;
+    const rightToLeft = count(/[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}]/gu);
+    flow.dir = rightToLeft * 2 > count(/\p{L}/gu) ? "rtl" : "ltr";
+    flow.replaceChildren(...nodes);
+    flow.scrollTop = 0;
+  }
+
+  function tint() {
+    const colours = swatches(data.palette);
+    const swatch = swatchScale(0, data.high, false);
+    chips.forEach((chip, i) => {
+      const unseen = Number.isNaN(weights[i]);
+      chip.classList.toggle("unseen", unseen);
+      const from = unseen ? 0 : swatch(weights[i]) * 3;
+      const rgb = colours.subarray(from, from + 3);
+      chip.style.backgroundColor = unseen ? "" : `rgb(${rgb.join(" ")})`;
+      chip.style.color = unseen ? "" : inkOn(...rgb);
+    });
+  }
+
+  function mark(before) {
+    for (const i of before ? [before.selected, before.target] : []) {
+      chips[i]?.classList.remove("query", "key");
+      chips[i]?.setAttribute("aria-selected", "false");
+    }
+    chips[data.target]?.classList.add("key");
+    chips[data.selected]?.classList.add("query");
+    chips[data.selected]?.setAttribute("aria-selected", "true");
+    setCursor(cursor);
+  }
+
+  function setCursor(index) {
+    chips[cursor]?.classList.remove("cursor");
+    cursor = index;
+    chips[cursor]?.classList.add("cursor");
+    if (chips[cursor]) flow.setAttribute("aria-activedescendant", chips[cursor].id);
+    else flow.removeAttribute("aria-activedescendant");
+  }
+
+  /** Scrolls the strip only: scrollIntoView would move the page too. */
+  function reveal(chip) {
+    const [view, at] = [flow.getBoundingClientRect(), chip.getBoundingClientRect()];
+    if (at.top < view.top + 12) flow.scrollTop -= view.top + 12 - at.top;
+    else if (at.bottom > view.bottom - 10) flow.scrollTop += at.bottom - view.bottom + 10;
+  }
+
+  function showLegend() {
+    const item = (className, words) => {
+      const node = make("span", "item");
+      node.append(make("span", `sample ${className}`), make("span", "", words));
+      return node;
+    };
+    const scale = make("span", "item");
+    scale.append(make("span", "name", data.value_name), colourBar(data.palette, 0, data.high));
+    const items = [scale];
+    if (data.selected !== null) items.push(item("query", "solid outline: query"));
+    if (data.target !== null) items.push(item("key", "dashed outline: key"));
+    if (weights.some(Number.isNaN)) items.push(make("span", "item dimmed", "faded: the query cannot see it"));
+    if (data.kinds.includes("special")) items.push(make("span", "item", "◇ special token"));
+    if (data.kinds.includes("template")) items.push(make("span", "item dotted", "dotted: chat template"));
+    legend.replaceChildren(...items);
+  }
+
+  const describe = (i, between) => [
+    ...indexAndToken(i, data.labels[i]),
+    Number.isNaN(weights[i]) ? `${between}cannot be seen` : `${between}${data.value_name} ${formatValue(weights[i])}`,
+    data.kinds[i] ? `${between}${data.kinds[i]} token` : "",
+  ];
+
+  const roles = (i) => (i === data.selected ? ", query" : "") + (i === data.target ? ", key" : "");
+  const keyboardHere = () => flow.matches(":focus-visible");
+  function showReadout() {
+    const i = hover ?? (keyboardHere() ? cursor : data.selected);
+    readout.classList.toggle("idle", chips[i] === undefined);
+    fillText(readout, chips[i] ? describe(i, " · ") : ["Point at a token to read its weight; click to make it the query."]);
+  }
+
+  function buildTable() {
+    return {
+      caption: `${data.value_name} of each token, in the order of the text`,
+      head: ["position", "token", data.value_name],
+      rows: data.labels.map((label, i) => [
+        String(i), label, Number.isNaN(weights[i]) ? "cannot be seen" : formatValue(weights[i]),
+      ]),
+    };
+  }
+
+  /** The chip in the next line up or down that lies nearest above or below. */
+  function lineMove(step) {
+    const middle = (i) => chips[i].offsetTop + chips[i].offsetHeight / 2;
+    const centre = (i) => chips[i].offsetLeft + chips[i].offsetWidth / 2;
+    const apart = chips[cursor].offsetHeight / 2;
+    const sameLine = (a, b) => Math.abs(middle(a) - middle(b)) < apart;
+    let i = cursor;
+    while (chips[i] && sameLine(i, cursor)) i += step;
+    if (!chips[i]) return cursor;
+    let best = i;
+    for (let j = i; chips[j] && sameLine(j, i); j += step) {
+      if (Math.abs(centre(j) - centre(cursor)) < Math.abs(centre(best) - centre(cursor))) best = j;
+    }
+    return best;
+  }
+
+  const indexOf = (event) => {
+    const chip = event.target.closest(".chip");
+    return chip ? Number(chip.dataset.index) : null;
+  };
+  function pick(index) {
+    setCursor(index);
+    instance.pick({ index });
+  }
+
+  flow.addEventListener("pointerover", (event) => {
+    hover = indexOf(event);
+    showReadout();
+  }, { signal });
+  flow.addEventListener("pointerleave", () => {
+    hover = null;
+    showReadout();
+  }, { signal });
+  flow.addEventListener("click", (event) => {
+    const index = indexOf(event);
+    if (index !== null) pick(index);
+  }, { signal });
+  flow.addEventListener("focus", showReadout, { signal });
+  flow.addEventListener("blur", showReadout, { signal });
+  flow.addEventListener("keydown", (event) => {
+    if (event.altKey || event.metaKey || event.ctrlKey || !chips.length) return;
+    const forward = flow.dir === "rtl" ? "ArrowLeft" : "ArrowRight";
+    let to = cursor;
+    if (event.key === "ArrowLeft" || event.key === "ArrowRight") to += event.key === forward ? 1 : -1;
+    else if (event.key === "ArrowUp") to = lineMove(-1);
+    else if (event.key === "ArrowDown") to = lineMove(1);
+    else if (event.key === "Home") to = 0;
+    else if (event.key === "End") to = chips.length - 1;
+    else if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    if (event.key === "Enter" || event.key === " ") return void pick(cursor);
+    setCursor(Math.min(chips.length - 1, Math.max(0, to)));
+    hover = null;
+    reveal(chips[cursor]);
+    live.textContent = plainText(describe(cursor, ", ")) + roles(cursor);
+    showReadout();
+  }, { signal });
+  return update;
+}

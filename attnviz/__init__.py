@@ -1,0 +1,32 @@
+"""AttnViz: look at attention, and check what you saw.
+
+model = attnviz.load_model("smollm2")
+trace = model.trace("When Mary and John went to the store, John gave a drink to")
+attnviz.figures.attention_map(trace, attnviz.Head(23, 3)).show()
+"""
+
+from attnviz import edits, errors, figures, metrics
+from attnviz.catalogue import load_model
+from attnviz.edits import Head
+from attnviz.errors import AttnvizError
+from attnviz.models import Model, wrap_model
+from attnviz.tokens import Token
+from attnviz.trace import ModelInfo, Trace
+from attnviz.tracefile import load_trace
+
+__all__ = [
+    "AttnvizError",
+    "Head",
+    "Model",
+    "ModelInfo",
+    "Token",
+    "Trace",
+    "edits",
+    "errors",
+    "figures",
+    "load_model",
+    "load_trace",
+    "metrics",
+    "wrap_model",
+]
+__version__ = "0.1.0"

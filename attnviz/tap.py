@@ -1,0 +1,327 @@
+"""The tap: the one function through which all reading of, and all changes to, attention go.
+
+1. `install` registers the tap with transformers' `AttentionInterface`, and with `AttentionMaskInterface` under the same
+   name (without the second, decoders get no mask and stop being causal), and points a model at it. With no call under
+   way the tap is the kernel it stands for, so an installed model computes what it computed before.
+2. `run` opens a call in a context variable, in the thread that runs the forward. Recorders and edits live there and
+   nowhere else: two threads may run different edits on one model at the same time.
+3. Inside a call, the tap records query, key, value and mask as the kernel gets them, delegates the attention itself,
+   and lets the call's edits change what comes back.
+4. When the call ends, an edit that never met its layer raises: a forward in another thread would have run unedited
+   without a word.
+
+Patterns are not made here. `Recorded.pattern` makes them when somebody looks, with the model's own eager function.
+It does not know tokens, texts or models beyond their attention modules.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from attnviz.edits import Edit
+from attnviz.errors import EditNotApplied, Unsupported
+
+_PREFIX = "attnviz_"
+# All that the eager functions of transformers 5.23 read from their module, over 347 modelling files.
+_EAGER_READS = ("num_key_value_groups", "head_dim", "sinks")
+_CHUNK_ROWS = 256
+
+Eager = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+QKV = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Progress = Callable[[int, int], None]  # layers done, layers in all; may raise to stop the run
+
+
+class Place(NamedTuple):
+    """Where in the model one attention call stands."""
+
+    site: str
+    layer: int
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One layer's attention, as the kernel was given it; nothing here refers to the model.
+
+    query      [batch, head, query, d_head]
+    key        [batch, kv_head, key, d_head]
+    value      [batch, kv_head, key, d_value]
+    mask       None, or boolean (True: visible) or additive, broadcastable to [batch, head, query, key]
+    causal     with no mask: whether a query sees only keys up to its own position
+    eager      the modelling file's own `eager_attention_forward`
+    module     stand-in with what `eager` reads from its module
+    keywords   the call's keywords that `eager` understands; tensors are [1 or batch, head, 1 or query, key]
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    mask: torch.Tensor | None
+    causal: bool
+    eager: Eager
+    module: SimpleNamespace
+    keywords: Mapping[str, Any]
+
+    @property
+    def n_heads(self) -> int:
+        return self.query.shape[1]
+
+    @property
+    def group(self) -> int:
+        """Query heads per key/value head."""
+        return self.query.shape[1] // self.key.shape[1]
+
+    def row(self, batch: int) -> Recorded:
+        """The same layer for one text of the batch."""
+
+        def one(x: Any) -> Any:
+            return x[batch : batch + 1] if isinstance(x, torch.Tensor) and x.dim() == 4 and x.shape[0] > 1 else x
+
+        return replace(
+            self,
+            query=one(self.query),
+            key=one(self.key),
+            value=one(self.value),
+            mask=one(self.mask),
+            keywords={name: one(value) for name, value in self.keywords.items()},
+        )
+
+    def tensors(self) -> list[torch.Tensor]:
+        held = [self.query, self.key, self.value, self.mask, *self.keywords.values(), *vars(self.module).values()]
+        return [x for x in held if isinstance(x, torch.Tensor)]
+
+    @torch.no_grad()
+    def pattern(self, head: int | None = None, queries: slice = slice(None)) -> torch.Tensor:
+        """The attention pattern, made now: float32, `[batch, head, query, key]` on the recording's device.
+
+        The model's own eager function does the arithmetic, in float32 and in chunks of query rows, on whole key/value
+        groups. With `head` the head axis has length 1; `queries` selects query rows.
+        """
+        # A whole group of query heads shares one key/value head: smaller slices would confuse repeat_kv.
+        kv = slice(None) if head is None else slice(head // self.group, head // self.group + 1)
+        heads = slice(None) if head is None else slice(kv.start * self.group, kv.stop * self.group)
+        keep = slice(None) if head is None else slice(head - heads.start, head - heads.start + 1)
+        key = self.key[:, kv].float()
+        value = self.value[:, kv, :, :1].float()  # the pattern does not depend on it; one column is the least work
+        module = SimpleNamespace(**{name: _slice_heads(x, heads) for name, x in vars(self.module).items()})
+        rows = range(self.query.shape[2])[queries]
+        out = self.query.new_empty(
+            (self.query.shape[0], len(range(self.n_heads)[heads][keep]), len(rows), key.shape[2]), dtype=torch.float32
+        )
+        for first in range(0, len(rows), _CHUNK_ROWS):
+            chunk = rows[first : first + _CHUNK_ROWS]
+            span = slice(chunk.start, chunk.stop)
+            keywords = {
+                name: _slice_mask(x, heads, span) if isinstance(x, torch.Tensor) and x.dim() == 4 else x
+                for name, x in self.keywords.items()
+            }
+            _, weights = self.eager(
+                module,
+                self.query[:, heads, span].float(),
+                key,
+                value,
+                self.scores_mask(heads, span),
+                **keywords,
+            )
+            out[:, :, first : first + len(chunk)] = weights[:, keep]
+        return out
+
+    def scores_mask(self, heads: slice, queries: slice) -> torch.Tensor | None:
+        """What is added to the scores, `[1 or batch, 1 or head, query, key]`: 0 where visible; None if all is."""
+        low = torch.finfo(torch.float32).min
+        if self.mask is not None:
+            mask = _slice_mask(self.mask, heads, queries)
+            if mask.dtype == torch.bool:
+                return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, low)
+            return mask.float().clamp(min=low)
+        if not self.causal:
+            return None
+        n_query, n_key = self.query.shape[2], self.key.shape[2]
+        positions = torch.arange(n_query, device=self.query.device)[queries]
+        # SDPA's is_causal aligns the first query with the first key.
+        hidden = torch.arange(n_key, device=self.query.device)[None, :] > positions[:, None]
+        return torch.zeros((1, 1, *hidden.shape), device=hidden.device).masked_fill_(hidden, low)
+
+    def visible(self, queries: slice = slice(None)) -> torch.Tensor:
+        """How many keys each query can see, `[1 or batch, 1 or head, query]`."""
+        mask = self.scores_mask(slice(None), queries)
+        if mask is None:
+            n_rows = len(range(self.query.shape[2])[queries])
+            return torch.full((1, 1, n_rows), self.key.shape[2], device=self.query.device)
+        # An additive mask may carry finite biases; only what the softmax cannot see is hidden.
+        return (mask > torch.finfo(torch.float16).min).sum(-1)
+
+
+def _slice_heads(x: Any, heads: slice) -> Any:
+    """Per-head parameters (attention sinks) follow the heads; everything else stays."""
+    return x[heads].float() if isinstance(x, torch.Tensor) else x
+
+
+def _slice_mask(x: torch.Tensor, heads: slice, queries: slice) -> torch.Tensor:
+    x = x[:, heads] if x.shape[1] > 1 else x
+    return x[:, :, queries] if x.shape[2] > 1 else x
+
+
+@dataclass
+class Call:
+    """One forward under way: what it records, what it edits, what it has met so far."""
+
+    places: Mapping[nn.Module, Sequence[Place]]
+    edits: Sequence[Edit] = ()
+    keep: bool = True
+    progress: Progress | None = None
+    recorded: list[tuple[Place, Recorded]] = field(default_factory=list)
+    order: list[tuple[nn.Module, Recorded]] = field(default_factory=list)
+    explore: bool = False
+    _times: Counter[nn.Module] = field(default_factory=Counter)
+    _met: set[Place] = field(default_factory=set)
+
+    def place(self, module: nn.Module) -> Place | None:
+        """The place of this call: a module that is shared by several layers is called once for each."""
+        places = self.places.get(module)
+        if not places:
+            return None
+        place = places[self._times[module] % len(places)]
+        self._times[module] += 1
+        return place
+
+    def check(self) -> None:
+        """Raise if an edit never met its layer."""
+        for edit in self.edits:
+            wanted = {p for places in self.places.values() for p in places if edit.touches(*p)}
+            if not wanted <= self._met:
+                raise EditNotApplied(
+                    f"The edit '{edit.title}' was not applied: the forward pass never reached its layer inside this "
+                    "call. Run the model in the thread that made the call, and check that the layer has attention."
+                )
+
+    def attend(
+        self, kernel: Callable[..., Any], module: nn.Module, args: QKV, mask: torch.Tensor | None, keywords: dict
+    ) -> Any:
+        place = self.place(module)
+        if self.explore or (place is not None and self.keep):
+            recorded = _recorded(module, args, mask, keywords)
+            if self.explore:
+                self.order.append((module, recorded))
+            elif place is not None:
+                self.recorded.append((place, recorded))
+        z, weights = kernel(module, *args, mask, **keywords)
+        if place is not None:
+            for edit in self.edits:
+                if edit.touches(*place):
+                    z = edit.output(z, *place)
+            self._met.add(place)
+            if self.progress is not None:
+                self.progress(len(self._met), sum(map(len, self.places.values())))
+        return z, weights
+
+
+_CALL: ContextVar[Call | None] = ContextVar("attnviz_call", default=None)
+
+
+@contextmanager
+def run(call: Call) -> Iterator[Call]:
+    """Make `call` the one that this thread's forward passes report to."""
+    token = _CALL.set(call)
+    try:
+        yield call
+    finally:
+        _CALL.reset(token)
+    call.check()
+
+
+def _recorded(module: nn.Module, args: QKV, mask: torch.Tensor | None, keywords: dict) -> Recorded:
+    query, key, value = args
+    eager = eager_of(module)
+    known = inspect.signature(eager).parameters
+    kept = {name: value for name, value in keywords.items() if name in known and name != "dropout"}
+    kept = {name: value.detach() if isinstance(value, torch.Tensor) else value for name, value in kept.items()}
+    if "dropout" in known:
+        kept["dropout"] = 0.0
+    reads = {name: getattr(module, name) for name in _EAGER_READS if hasattr(module, name)}
+    reads = {name: x.detach().clone() if isinstance(x, torch.Tensor) else x for name, x in reads.items()}
+    causal = keywords.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    return Recorded(
+        query=query.detach(),
+        key=key.detach(),
+        value=value.detach(),
+        mask=None if mask is None else mask.detach(),
+        causal=bool(causal) and query.shape[2] > 1,
+        eager=eager,
+        module=SimpleNamespace(training=False, **reads),
+        keywords=kept,
+    )
+
+
+def eager_of(module: nn.Module) -> Eager:
+    """The `eager_attention_forward` of the file that defines this attention module."""
+    eager = getattr(sys.modules.get(type(module).__module__), "eager_attention_forward", None)
+    if eager is None:
+        raise Unsupported(f"{type(module).__name__} has no eager_attention_forward beside it to compute patterns with.")
+    return eager
+
+
+def _kernel(name: str, module: nn.Module) -> Callable[..., Any]:
+    if name == "eager":
+        return eager_of(module)
+    # A modelling file may override a kernel in an interface of its own.
+    interface = getattr(sys.modules[type(module).__module__], "ALL_ATTENTION_FUNCTIONS", None)
+    if interface is None:
+        from transformers import AttentionInterface
+
+        interface = AttentionInterface()
+    return interface[name]
+
+
+def _tap(name: str) -> Callable[..., Any]:
+    def attention(
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **keywords: Any,
+    ) -> Any:
+        kernel, call = _kernel(name, module), _CALL.get()
+        if call is None:
+            return kernel(module, query, key, value, attention_mask, **keywords)
+        return call.attend(kernel, module, (query, key, value), attention_mask, keywords)
+
+    return attention
+
+
+def kernel_name(hf_model: Any) -> str:
+    """The kernel that the model's attention runs on, "sdpa" or "eager", whether or not the tap is installed."""
+    current = str(getattr(hf_model.config, "_attn_implementation", None) or "eager").removeprefix(_PREFIX)
+    # SDPA where the class does not support it is silently wrong (gpt_oss drops its sinks); flash kernels take no edits.
+    return "sdpa" if current != "eager" and getattr(hf_model, "_supports_sdpa", False) else "eager"
+
+
+def install(hf_model: Any) -> str:
+    """Point the model at the tap over its own kernel; returns the kernel's name. Doing it twice changes nothing."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask, sdpa_mask
+
+    kernel = kernel_name(hf_model)
+    name = _PREFIX + kernel
+    if hf_model.config._attn_implementation != name:
+        AttentionInterface.register(name, _tap(kernel))
+        AttentionMaskInterface.register(name, sdpa_mask if kernel == "sdpa" else eager_mask)
+        hf_model.set_attn_implementation(name)
+        if hf_model.config._attn_implementation != name:
+            raise Unsupported(
+                f"{type(hf_model).__name__} does not send its attention through transformers' AttentionInterface, so "
+                "it cannot be recorded or edited."
+            )
+    return kernel

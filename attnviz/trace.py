@@ -1,0 +1,278 @@
+"""A trace: what one run did with one text, kept small, with patterns made when somebody looks.
+
+A trace holds tokens, queries, keys, values and masks (as recorded by `attnviz.tap`) and the model's outputs. It does
+not hold the model: a trace in a cache keeps no evicted model alive, and a saved trace opens without one. It does not
+know how a text becomes tokens, nor how a model runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+import torch
+
+from attnviz.edits import Edit
+from attnviz.errors import HeadError, InputError
+from attnviz.tokens import Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is; for encoder-decoders n_layers, n_heads, n_kv_heads are dicts by site.
+
+    family      "decoder", "encoder" or "encoder-decoder"
+    sites       ("decoder",), ("encoder",) or ("encoder", "decoder", "cross")
+    layers      by site, the layers that have attention; the others of `n_layers` have none
+    status      "exact": recorded and editable; "view-only": patterns can be read, nothing can be edited
+    reason      why a view-only model is so
+    max_tokens  the longest input the model reads; None where it has no limit
+    """
+
+    name: str
+    family: str
+    sites: tuple[str, ...]
+    n_layers: int | dict[str, int]
+    n_heads: int | dict[str, int]
+    n_kv_heads: int | dict[str, int]
+    d_head: int
+    d_model: int
+    device: str
+    dtype: str
+    layers: Mapping[str, tuple[int, ...]]
+    model_type: str = ""
+    revision: str = ""
+    note: str = ""
+    kernel: str = ""
+    status: str = "exact"
+    reason: str = ""
+    max_tokens: int | None = None
+    n_parameters: int = 0
+    has_vocabulary: bool = False
+    has_chat_template: bool = False
+
+    def layers_of(self, site: str) -> int:
+        return self.n_layers[site] if isinstance(self.n_layers, dict) else self.n_layers
+
+    def heads_of(self, site: str) -> int:
+        return self.n_heads[site] if isinstance(self.n_heads, dict) else self.n_heads
+
+    def site(self, site: str | None) -> str:
+        """The site meant by `site`; None is the only one, or the first."""
+        if site is None:
+            return self.sites[0]
+        if site not in self.sites:
+            raise HeadError(f"{self.name} has attention at {', '.join(self.sites)}; got site {site!r}.")
+        return site
+
+    def check_head(self, layer: int, head: int | None, site: str | None = None) -> str:
+        """The site, if the model has this layer and head there; HeadError otherwise."""
+        site = self.site(site)
+        n_layers, n_heads = self.layers_of(site), self.heads_of(site)
+        if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < n_layers:
+            raise HeadError(f"{self.name} has layers 0 to {n_layers - 1}; got layer {layer!r}.")
+        if layer not in self.layers[site]:
+            raise HeadError(f"Layer {layer} of {self.name} has no attention; layers with it: {self.layers[site]}.")
+        if head is not None and (isinstance(head, bool) or not isinstance(head, int) or not 0 <= head < n_heads):
+            raise HeadError(f"{self.name} has heads 0 to {n_heads - 1} in a layer; got head {head!r}.")
+        return site
+
+
+class LayerAttention(Protocol):
+    """One layer's attention for one text: recorded (`tap.Recorded`) or stored (`Stored`)."""
+
+    @property
+    def n_heads(self) -> int: ...
+    def pattern(self, head: int | None = None, queries: slice = ...) -> torch.Tensor: ...
+    def visible(self, queries: slice = ...) -> torch.Tensor: ...
+    def tensors(self) -> list[torch.Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A pattern that came as it is: `[1, head, query, key]`, from a view-only model or a file."""
+
+    weights: torch.Tensor
+
+    @property
+    def n_heads(self) -> int:
+        return self.weights.shape[1]
+
+    def pattern(self, head: int | None = None, queries: slice = slice(None)) -> torch.Tensor:
+        heads = slice(None) if head is None else slice(head, head + 1)
+        return self.weights[:, heads, queries].float()
+
+    def visible(self, queries: slice = slice(None)) -> torch.Tensor:
+        """Keys with any weight: all that a pattern alone can tell."""
+        return (self.weights[:, :, queries] > 0).sum(-1)
+
+    def tensors(self) -> list[torch.Tensor]:
+        return [self.weights]
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k likeliest tokens at every position, for traces that dropped their logits.
+
+    ids, logits   [position, k], likeliest first
+    log_total     [position], log of the sum of exponentials over the whole vocabulary
+    """
+
+    ids: torch.Tensor
+    logits: torch.Tensor
+    log_total: torch.Tensor
+
+    @classmethod
+    def of(cls, logits: torch.Tensor, k: int) -> TopK:
+        # A position at a time: a float32 copy of all logits would double the largest tensor there is.
+        rows = [(*row.float().topk(min(k, row.shape[-1])), row.float().logsumexp(-1)) for row in logits]
+        values, ids, total = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
+        return cls(ids=ids, logits=values, log_total=total)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One run on one text.
+
+    tokens          the tokens whose positions the outputs have: the decoder's, or the encoder's where it stands alone
+    source_tokens   the encoder's tokens of an encoder-decoder, else ()
+    logits          [position, vocab] in the model's dtype and on its device; None without a vocabulary head
+    class_logits    [class] for sequence classification, else None
+    embedding       [d_model] pooled, for models without a head, else None
+    edits           what was changed in this run
+    """
+
+    info: ModelInfo
+    text: str
+    tokens: tuple[Token, ...]
+    attention: Mapping[str, Mapping[int, LayerAttention]]
+    source_text: str = ""
+    source_tokens: tuple[Token, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    edit_titles: tuple[str, ...] = ()
+    raw_logits: torch.Tensor | None = None
+    class_logits: torch.Tensor | None = None
+    embedding: torch.Tensor | None = None
+    top: TopK | None = None
+    decode: Callable[[int], str] | None = None
+    prompt_length: int | None = None
+
+    @property
+    def input_ids(self) -> list[int]:
+        return [token.id for token in self.tokens]
+
+    @property
+    def logits(self) -> torch.Tensor | None:
+        if self.raw_logits is None and self.top is not None:
+            raise InputError("This trace was made compact and keeps only its likeliest tokens; trace the text again.")
+        return self.raw_logits
+
+    def axes(self, site: str | None = None) -> tuple[tuple[Token, ...], tuple[Token, ...]]:
+        """(query tokens, key tokens) of a site."""
+        site = self.info.site(site)
+        if self.info.family != "encoder-decoder":
+            return self.tokens, self.tokens
+        queries = self.source_tokens if site == "encoder" else self.tokens
+        keys = self.tokens if site == "decoder" else self.source_tokens
+        return queries, keys
+
+    def layers(self, site: str | None = None) -> tuple[int, ...]:
+        """The layers of a site that have attention."""
+        return tuple(sorted(self.attention[self.info.site(site)]))
+
+    def layer(self, layer: int, site: str | None = None) -> LayerAttention:
+        return self.attention[self.info.check_head(layer, None, site)][layer]
+
+    def pattern(self, layer: int, head: int | None = None, site: str | None = None) -> torch.Tensor:
+        """The attention pattern after the softmax, made now from this run's queries and keys.
+
+        returns   float32 on the CPU, [query, key], or [head, query, key] without `head`; rows sum to 1 (to less on
+                  models with sinks), and a new tensor every time
+        raises    HeadError for a layer, head or site that the model does not have
+        """
+        self.info.check_head(layer, head, site)
+        weights = self.layer(layer, site).pattern(head)[0].cpu()
+        return weights if head is None else weights[0]
+
+    def patterns(self, site: str | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+        """(layer, [head, query, key]) one layer at a time, on the recording's device, to be reduced and let go."""
+        for layer in self.layers(site):
+            yield layer, self.layer(layer, site).pattern()[0]
+
+    def row(self, query: int, site: str | None = None) -> torch.Tensor:
+        """One query's attention in every head: float32 CPU, [layer, head, key]; NaN where there is no head."""
+        site = self.info.site(site)
+        queries, keys = self.axes(site)
+        query = _position(query, len(queries), "query")
+        out = torch.full((self.info.layers_of(site), self.info.heads_of(site), len(keys)), torch.nan)
+        for layer, attention in self.attention[site].items():
+            out[layer, : attention.n_heads] = attention.pattern(queries=slice(query, query + 1))[0, :, 0].cpu()
+        return out
+
+    def predictions(self, position: int = -1, k: int = 10) -> pd.DataFrame:
+        """The likeliest tokens at one position: rank, token, token_id, probability, logit.
+
+        For a decoder these are continuations after the position; for a masked encoder, fillings of it.
+        raises   InputError without a vocabulary head, or for a k beyond what a compact trace keeps
+        """
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InputError(f"k counts predictions from 1; got {k!r}.")
+        position = _position(position, len(self.tokens), "position")
+        top = self.top
+        if self.raw_logits is not None:
+            top, position = TopK.of(self.raw_logits[position][None], k), 0
+        if top is None:
+            raise InputError(f"{self.info.name} has no vocabulary head, so it predicts no tokens.")
+        if k > top.ids.shape[1] and self.raw_logits is None:
+            raise InputError(f"This compact trace keeps {top.ids.shape[1]} predictions a position; got k={k}.")
+        ids, logits = top.ids[position, :k], top.logits[position, :k]
+        return pd.DataFrame(
+            {
+                "rank": range(1, len(ids) + 1),
+                "token": [self.decode(int(i)) if self.decode else f"#{int(i)}" for i in ids],
+                "token_id": ids.tolist(),
+                "probability": (logits - top.log_total[position]).exp().tolist(),
+                "logit": logits.tolist(),
+            }
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of tensors held, shared ones counted once."""
+        held: dict[int, int] = {}
+        tensors: list[Any] = [self.raw_logits, self.class_logits, self.embedding]
+        tensors += [x for site in self.attention.values() for layer in site.values() for x in layer.tensors()]
+        if self.top is not None:
+            tensors += [self.top.ids, self.top.logits]
+        for x in tensors:
+            if x is not None:
+                storage = x.untyped_storage()
+                held[storage.data_ptr()] = storage.nbytes()
+        return sum(held.values())
+
+    def compact(self, k: int = 50) -> Trace:
+        """The same trace with its `k` likeliest tokens a position in place of all logits: for caches."""
+        if self.raw_logits is None:
+            return self
+        return replace(self, raw_logits=None, top=TopK.of(self.raw_logits, k))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the trace to one safetensors file, its description as JSON in the file's header.
+
+        `attnviz.load_trace(path)` opens it again, without the model.
+        """
+        from attnviz.tracefile import write
+
+        return write(self, Path(path))
+
+
+def _position(value: int, length: int, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -length <= value < length:
+        raise InputError(f"A {what} is a position from 0 to {length - 1}, or negative from the end; got {value!r}.")
+    return value % length
