@@ -23,6 +23,7 @@ import torch
 from attnviz.errors import InputError, ModelError, ModelNotFound, OutOfMemory, UnsafeModel
 from attnviz.layout import probe
 from attnviz.models import Model, Origin, release_memory
+from attnviz.settings import settings
 
 DEFAULT = "smollm2"
 Stage = Callable[[str, float], None]  # what is going on, share done in [0, 1]
@@ -138,10 +139,10 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def cache_dir() -> Path:
-    """The user's cache folder for AttnViz; ATTNVIZ_CACHE_DIR overrides it."""
+    """The user's cache folder for AttnViz, or the one that the settings name."""
     import platformdirs
 
-    return Path(os.environ.get("ATTNVIZ_CACHE_DIR") or platformdirs.user_cache_dir("attnviz", appauthor=False))
+    return settings().cache_dir or Path(platformdirs.user_cache_dir("attnviz", appauthor=False))
 
 
 def _find(name: str, revision: str | None, allow_pickle: bool, say: Stage) -> tuple[Origin, str, dict[str, Any]]:

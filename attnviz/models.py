@@ -91,13 +91,12 @@ class Model:
         self._check_context(len(ids))
         if not self.tokenizer.is_fast:
             return Encoded(text, tuple(ids), tokens_from_ids(self.tokenizer, ids)[1])
-        special = [bool(m) or i in self._special_ids for m, i in zip(encoding["special_tokens_mask"], ids, strict=True)]
         tokens = tokens_from_text(
             self.tokenizer,
             text,
             ids=ids,
             offsets=encoding["offset_mapping"],
-            special_mask=special,
+            special_mask=[bool(mark) for mark in encoding["special_tokens_mask"]],
             user_span=user_span,
         )
         return Encoded(text, tuple(ids), tokens)
@@ -269,10 +268,6 @@ class Model:
                 f"The text has {length:,} tokens, but {self.name} reads at most {limit:,}. "
                 "Shorten the text, or choose a model with a longer context."
             )
-
-    @property
-    def _special_ids(self) -> frozenset[int]:
-        return frozenset(self.tokenizer.all_special_ids)
 
     @property
     def _vocabulary_size(self) -> int:

@@ -351,9 +351,9 @@ def _decode_stepwise(tokenizer: Any, ids: list[int]) -> tuple[str, list[Span]]:
                 at = before + min(previous, length - 1, gone)
                 spans[w] = (at if spans[w][0] == before else spans[w][0], before + min(length - 1, gone) + 1)
                 previous = length
-            begin = before + min(previous, gone, len(settled) - before - 1)
+            begin = max(before + min(previous, gone, len(settled) - before - 1), spans[-1][0])
             waiting = []
-        spans.append((begin, len(settled)))
+        spans.append((begin, max(begin, len(settled))))
         lost = fresh[len(fresh) - tail :]
         if tail:
             waiting.append((k, tail))

@@ -5,7 +5,6 @@ const LARGEST_SQUARE = 40;
 const LARGEST_FREE = [132, 30]; // width, height
 const FULL_TABLE_CELLS = 3000;
 const ROW_TABLE_LENGTH = 200;
-const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 
 export default function (component) {
   return mount(component, ".attnviz-matrix", createMatrix);
@@ -75,7 +74,8 @@ function createMatrix(root, instance) {
     const { low, high } = data;
     const root2 = data.scale === "sqrt";
     const name = make("span", "name", data.value_name);
-    legend.replaceChildren(name, colourBar(data.palette, low, high, root2 ? low + (high - low) / 4 : (low + high) / 2));
+    const middle = low + (high - low) * (root2 ? 0.25 : 0.5);
+    legend.replaceChildren(name, colourBar(data.palette, low, high, middle));
     if (root2) legend.append(make("span", "remark", "square-root colour scale"));
     if (hasEmpty) {
       const empty = make("span", "empty");
@@ -88,13 +88,14 @@ function createMatrix(root, instance) {
   const widest = (labels) => labels.reduce((most, text) => Math.max(most, ctx.measureText(text).width), 0);
 
   function arrange() {
-    const width = stage.clientWidth;
+    const width = legend.clientWidth; // the stage is only as wide as what is drawn
     if (!data || !width) return; // in a closed tab or expander: the observer calls again once it has a width
     const dpr = window.devicePixelRatio || 1;
     const { rows, cols } = data;
     ctx.font = labelFont(readTheme(root), 600);
     const titleWidth = ctx.measureText(`${data.row_axis} ↓`).width;
-    const labelRoom = Math.min(Math.max(widest(data.row_labels), titleWidth), Math.max(44, Math.min(width * 0.27, 140)));
+    const labelMost = Math.max(44, Math.min(width * 0.27, 140));
+    const labelRoom = Math.min(Math.max(widest(data.row_labels), titleWidth), labelMost);
     const left = Math.ceil(labelRoom) + 14;
     const room = width - left - 3;
     const colWidest = widest(data.col_labels);
@@ -113,14 +114,15 @@ function createMatrix(root, instance) {
     const snap = (size) => (size * dpr >= 4 ? Math.floor(size * dpr) / dpr : size);
     const [cw, ch] = sized(top).map(snap);
     plot = { left, top, cw, ch, width: cw * cols, height: ch * rows, lying, labelRoom, dpr, fullWidth: width };
-    canvas.style.width = `${width}px`;
+    const titleEnd = left + ctx.measureText(`${data.col_axis} →`).width;
+    const drawn = Math.min(width, Math.ceil(Math.max(left + plot.width + 4, titleEnd)));
+    canvas.style.width = `${drawn}px`;
     canvas.style.height = `${Math.ceil(top + plot.height + 3)}px`;
-    canvas.width = Math.round(width * dpr);
+    canvas.width = Math.round(drawn * dpr);
     canvas.height = Math.round(Math.ceil(top + plot.height + 3) * dpr);
     draw();
   }
 
-  /** One pixel a cell, or the largest of the cells that share a pixel: thin lines must survive the shrinking. */
   function paintRaster() {
     const { rows, cols } = data;
     const height = Math.max(1, Math.min(rows, Math.round(plot.height * plot.dpr)));
@@ -134,32 +136,9 @@ function createMatrix(root, instance) {
       + "the line above gives the exact one.";
     if (rasterDone === `${height}x${width}`) return;
     rasterDone = `${height}x${width}`;
-    const strength = data.low < 0 ? Math.abs : (v) => v;
-    const kept = new Float32Array(width);
     raster.width = width;
     raster.height = height;
-    const image = new ImageData(width, height);
-    const pixels = new Uint32Array(image.data.buffer);
-    const colours = swatches(data.palette);
-    const packed = Uint32Array.from({ length: SWATCHES }, (_, i) => (
-      (255 << 24) | (colours[i * 3 + 2] << 16) | (colours[i * 3 + 1] << 8) | colours[i * 3]));
-    const swatch = swatchScale(data.low, data.high, data.scale === "sqrt");
-    for (let y = 0; y < height; y++) {
-      kept.fill(NaN);
-      const stop = Math.floor(((y + 1) * rows) / height);
-      for (let row = Math.floor((y * rows) / height); row < stop; row++) {
-        for (let x = 0, col = 0; x < width; x++) {
-          for (const end = Math.floor(((x + 1) * cols) / width); col < end; col++) {
-            const value = values[row * cols + col];
-            if (kept[x] !== kept[x] || strength(value) > strength(kept[x])) kept[x] = value;
-          }
-        }
-      }
-      for (let x = 0; x < width; x++) {
-        // What has no value stays transparent, and the hatching shows.
-        if (!Number.isNaN(kept[x])) pixels[y * width + x] = packed[swatch(kept[x])];
-      }
-    }
+    const image = pooledImage(values, data, width, height);
     raster.getContext("2d").putImageData(image, 0, 0);
   }
 
@@ -188,9 +167,9 @@ function createMatrix(root, instance) {
       band(left, top + hover[0] * ch, width, ch, theme, theme.text, 0.75);
       band(left + hover[1] * cw, top, cw, height, theme, theme.text, 0.75);
     }
-    if (hover) box(hover, theme, theme.text, 1.5, []);
-    if (data.selected) box(data.selected, theme, theme.primary, 2.5, []);
-    if (at) box(at, theme, theme.text, 2, [4, 3]);
+    if (hover) box(hover, theme, theme.text, 1.5);
+    if (at) box(at, theme, theme.text, 2, 3); // wider, so that it goes around the selected cell's own box
+    if (data.selected) box(data.selected, theme, theme.primary, 2.5);
     drawLabels(theme, at);
     showReadout(hover ?? at ?? data.selected);
   }
@@ -236,9 +215,9 @@ function createMatrix(root, instance) {
     ctx.globalAlpha = 1;
   }
 
-  function box([row, col], theme, colour, thickness, dash) {
+  function box([row, col], theme, colour, thickness, margin = 0) {
     const { left, top, cw, ch } = plot;
-    const [w, h] = [Math.max(cw, 7), Math.max(ch, 7)];
+    const [w, h] = [Math.max(cw, 7) + 2 * margin, Math.max(ch, 7) + 2 * margin];
     const x = left + (col + 0.5) * cw - w / 2;
     const y = top + (row + 0.5) * ch - h / 2;
     ctx.strokeStyle = theme.background;
@@ -246,9 +225,7 @@ function createMatrix(root, instance) {
     ctx.strokeRect(x, y, w, h);
     ctx.strokeStyle = colour;
     ctx.lineWidth = thickness;
-    ctx.setLineDash(dash);
     ctx.strokeRect(x, y, w, h);
-    ctx.setLineDash([]);
   }
 
   function drawLabels(theme, at) {
@@ -258,14 +235,14 @@ function createMatrix(root, instance) {
     ctx.fillStyle = theme.text;
     ctx.font = labelFont(theme, 600);
     ctx.textAlign = "right";
-    ctx.fillText(shorten(`${data.row_axis} ↓`, labelRoom), left - 10, top - 12);
+    ctx.fillText(shorten(ctx, `${data.row_axis} ↓`, labelRoom), left - 10, top - Math.max(12, 19 - ch / 2));
     ctx.textAlign = "left";
-    ctx.fillText(shorten(`${data.col_axis} →`, fullWidth - left), left, LABEL_PX / 2 + 1);
+    ctx.fillText(shorten(ctx, `${data.col_axis} →`, fullWidth - left), left, LABEL_PX / 2 + 1);
     const marked = (axis) => [hover, at, data.selected].filter(Boolean).map((cell) => cell[axis]);
     ctx.textAlign = "right";
-    for (const [row, strong] of choose(data.rows, ch, LABEL_STEP, marked(0))) {
+    for (const [row, strong] of labelsWithRoom(data.rows, ch, LABEL_STEP, marked(0))) {
       pen(theme, strong);
-      ctx.fillText(shorten(data.row_labels[row], labelRoom), left - 10, top + (row + 0.5) * ch);
+      ctx.fillText(shorten(ctx, data.row_labels[row], labelRoom), left - 10, top + (row + 0.5) * ch);
     }
     if (data.selected) {
       ctx.globalAlpha = 1;
@@ -275,12 +252,12 @@ function createMatrix(root, instance) {
     }
     const colStep = lying ? Math.min(cw, LABEL_STEP) : LABEL_STEP;
     ctx.textAlign = lying ? "center" : "left";
-    for (const [col, strong] of choose(data.cols, cw, colStep, marked(1))) {
+    for (const [col, strong] of labelsWithRoom(data.cols, cw, colStep, marked(1))) {
       pen(theme, strong);
       ctx.save();
       ctx.translate(left + (col + 0.5) * cw, top - (lying ? 12 : 7));
       if (!lying) ctx.rotate(-Math.PI / 2);
-      ctx.fillText(shorten(data.col_labels[col], lying ? cw : upright), 0, 0);
+      ctx.fillText(shorten(ctx, data.col_labels[col], lying ? cw : upright), 0, 0);
       ctx.restore();
     }
     ctx.globalAlpha = 1;
@@ -290,26 +267,6 @@ function createMatrix(root, instance) {
     ctx.fillStyle = theme.text;
     ctx.globalAlpha = strong ? 1 : 0.72;
     ctx.font = labelFont(theme, strong ? 700 : 400);
-  }
-
-  /** [index, strong] of the labels with room: marked ones first, then an even thinning that keeps clear of them. */
-  function choose(count, size, step, marked) {
-    const chosen = [];
-    const clear = (i) => chosen.every(([other]) => Math.abs(other - i) * size >= step);
-    for (const i of marked) if (clear(i)) chosen.push([i, true]);
-    const strong = [...chosen];
-    const every = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((n) => n * size >= step) ?? Math.ceil(step / size);
-    for (let i = 0; i < count; i += every) {
-      if (strong.every(([other]) => Math.abs(other - i) * size >= step)) chosen.push([i, false]);
-    }
-    return chosen;
-  }
-
-  function shorten(text, room) {
-    if (ctx.measureText(text).width <= room) return text;
-    const parts = Array.from(graphemes.segment(text.slice(0, 200)), (part) => part.segment);
-    while (parts.length && ctx.measureText(`${parts.join("")}…`).width > room) parts.pop();
-    return `${parts.join("")}…`;
   }
 
   const describe = ([row, col], between) => [
@@ -328,6 +285,7 @@ function createMatrix(root, instance) {
       const row = (i) => Array.from({ length: data.cols }, (_, j) => formatValue(valueAt(i, j)));
       return {
         caption: `${data.value_name} for each ${data.row_axis} (rows) and ${data.col_axis} (columns)`,
+        words: 1,
         head: [`${data.row_axis} \\ ${data.col_axis}`, ...data.col_labels.map((_, j) => name(j, data.col_labels))],
         rows: data.row_labels.map((_, i) => [name(i, data.row_labels), ...row(i)]),
       };
@@ -339,6 +297,7 @@ function createMatrix(root, instance) {
     const part = shown.length < order.length ? `the ${shown.length} largest of ${order.length}` : `all ${order.length}`;
     return {
       caption: `${data.row_axis} ${name(row, data.row_labels)}: ${part} values, largest first`,
+      words: 1,
       head: [data.col_axis, data.value_name],
       rows: shown.map((j) => [name(j, data.col_labels), formatValue(valueAt(row, j))]),
     };
@@ -393,9 +352,9 @@ function createMatrix(root, instance) {
   }, { signal });
 
   const observer = new ResizeObserver(() => {
-    if (plot?.fullWidth !== stage.clientWidth) arrange();
+    if (plot?.fullWidth !== legend.clientWidth) arrange();
   });
-  observer.observe(stage);
+  observer.observe(legend);
   window.addEventListener("resize", () => plot?.dpr !== window.devicePixelRatio && arrange(), { signal });
   document.fonts.addEventListener("loadingdone", arrange, { signal });
   signal.addEventListener("abort", () => {

@@ -1,4 +1,4 @@
-// Helpers of both components. attnviz/ui/components.py puts this text in front of each component's own script and
+// Helpers of the components. attnviz/ui/components.py puts this text in front of each component's own script and
 // the two become one module, so nothing here is exported.
 
 const SWATCHES = 256;
@@ -40,6 +40,55 @@ function swatchScale(low, high, squareRoot) {
     const t = Math.min(1, Math.max(0, (value - low) / span));
     return Math.round((squareRoot ? Math.sqrt(t) : t) * (SWATCHES - 1));
   };
+}
+
+/** One pixel a cell, or the largest of the cells that share a pixel: thin lines must survive the shrinking. */
+function pooledImage(values, { rows, cols, palette, low, high, scale }, width, height) {
+  const strength = low < 0 ? Math.abs : (v) => v;
+  const image = new ImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  const colours = swatches(palette);
+  const packed = Uint32Array.from({ length: SWATCHES }, (_, i) => (
+    (255 << 24) | (colours[i * 3 + 2] << 16) | (colours[i * 3 + 1] << 8) | colours[i * 3]));
+  const swatch = swatchScale(low, high, scale === "sqrt");
+  const kept = new Float32Array(width);
+  for (let y = 0; y < height; y++) {
+    kept.fill(NaN);
+    const stop = Math.floor(((y + 1) * rows) / height);
+    for (let row = Math.floor((y * rows) / height); row < stop; row++) {
+      for (let x = 0, col = 0; x < width; x++) {
+        for (const end = Math.floor(((x + 1) * cols) / width); col < end; col++) {
+          const value = values[row * cols + col];
+          if (Number.isNaN(kept[x]) || strength(value) > strength(kept[x])) kept[x] = value;
+        }
+      }
+    }
+    for (let x = 0; x < width; x++) {
+      // What has no value stays transparent, and the hatching shows.
+      if (!Number.isNaN(kept[x])) pixels[y * width + x] = packed[swatch(kept[x])];
+    }
+  }
+  return image;
+}
+
+/** [index, strong] of the labels with room: marked ones first, then an even thinning that keeps clear of them. */
+function labelsWithRoom(count, size, step, marked) {
+  const clear = (i, others) => others.every(([other]) => Math.abs(other - i) * size >= step);
+  const strong = [];
+  for (const i of marked) if (clear(i, strong)) strong.push([i, true]);
+  const every = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((n) => n * size >= step) ?? Math.ceil(step / size);
+  const chosen = [...strong];
+  for (let i = 0; i < count; i += every) if (clear(i, strong)) chosen.push([i, false]);
+  return chosen;
+}
+
+const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" });
+
+function shorten(ctx, text, room) {
+  if (ctx.measureText(text).width <= room) return text;
+  const parts = Array.from(graphemes.segment(text.slice(0, 200)), (part) => part.segment);
+  while (parts.length && ctx.measureText(`${parts.join("")}…`).width > room) parts.pop();
+  return `${parts.join("")}…`;
 }
 
 /** Black or white, whichever reads better on the colour; the better one is never under 4.5:1. */
@@ -108,7 +157,10 @@ function colourBar(palette, low, high, middle) {
   return bar;
 }
 
-/** <details> with a table that exists only while it is open. build() returns {caption, head, rows, id}. */
+/**
+ * <details> with a table that exists only while it is open. build() returns {caption, head, rows, words}, the first
+ * `words` columns being texts.
+ */
 function tableUnder(build) {
   const details = make("details");
   details.append(make("summary", "", "Show as a table"));
@@ -123,15 +175,16 @@ function tableUnder(build) {
       shown = null;
       return;
     }
-    const { caption, head, rows } = build();
+    const { caption, head, rows, words } = build();
     const sign = JSON.stringify([caption, head, rows]);
     if (sign === shown) return;
     shown = sign;
     region.setAttribute("aria-label", caption);
     const table = make("table");
-    const cell = (text, scope) => {
+    const cell = (text, column, scope) => {
       const node = make(scope ? "th" : "td");
       node.append(make("bdi", "", text));
+      if (column < words) node.className = "word";
       if (scope) node.scope = scope;
       return node;
     };
@@ -141,8 +194,8 @@ function tableUnder(build) {
       return row;
     };
     const [top, body] = [make("thead"), make("tbody")];
-    top.append(line(head.map((text) => cell(text, "col"))));
-    body.append(...rows.map((row) => line(row.map((text, i) => cell(text, i === 0 ? "row" : "")))));
+    top.append(line(head.map((text, i) => cell(text, i, "col"))));
+    body.append(...rows.map((row) => line(row.map((text, i) => cell(text, i, i === 0 ? "row" : "")))));
     table.append(make("caption", "", caption), top, body);
     region.replaceChildren(table);
   };

@@ -147,12 +147,14 @@ function createStrip(root, instance) {
   function showReadout() {
     const i = hover ?? (keyboardHere() ? cursor : data.selected);
     readout.classList.toggle("idle", chips[i] === undefined);
-    fillText(readout, chips[i] ? describe(i, " · ") : ["Point at a token to read its weight; click to make it the query."]);
+    const idle = "Point at a token to read its weight; click to make it the query.";
+    fillText(readout, chips[i] ? describe(i, " · ") : [idle]);
   }
 
   function buildTable() {
     return {
       caption: `${data.value_name} of each token, in the order of the text`,
+      words: 2,
       head: ["position", "token", data.value_name],
       rows: data.labels.map((label, i) => [
         String(i), label, Number.isNaN(weights[i]) ? "cannot be seen" : formatValue(weights[i]),

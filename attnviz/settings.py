@@ -1,0 +1,30 @@
+"""Limits and folders, from the environment: ATTNVIZ_MODELS_HELD=3 and so on."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an operator can set; sizes in bytes, characters, tokens or hours as the name says."""
+
+    model_config = SettingsConfigDict(env_prefix="ATTNVIZ_", frozen=True)
+
+    default_model: str = "smollm2"
+    models_held: int = Field(2, ge=1, description="models kept in memory; the least recently used is let go")
+    cache_dir: Path | None = Field(None, description="where converted models are kept; None: the user's cache folder")
+    max_chars: int = Field(50_000, ge=1, description="characters of a text in the app")
+    max_tokens: int = Field(2_048, ge=1, description="tokens of a text in the app")
+    trace_cache_bytes: int = Field(1 << 30, ge=0, description="traces kept for quick return, all users together")
+    texts_held: int = Field(10_000, ge=1, description="texts that links can restore, all users together")
+    text_hours: float = Field(24 * 7, gt=0, description="how long a link restores its text after it was last used")
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

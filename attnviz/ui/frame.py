@@ -1,0 +1,81 @@
+"""What every page has around it: title, logo, styles, and the model in the sidebar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from attnviz.catalogue import EMBEDDED
+from attnviz.settings import settings
+from attnviz.trace import ModelInfo
+from attnviz.ui import say
+from attnviz.ui.session import select, selection, stores
+
+_ASSETS = Path(__file__).resolve().parents[2] / "assets"
+_OTHER = "another"
+
+
+def frame() -> None:
+    """Page settings and styles; called once, before the page."""
+    st.set_page_config(page_title="AttnViz", page_icon=str(_ASSETS / "icon.svg"), layout="wide")
+    st.logo(str(_ASSETS / "logo.svg"), size="large", icon_image=str(_ASSETS / "icon.svg"))
+    st.html(f"<style>{(_ASSETS / 'page.css').read_text('utf-8')}</style>")
+    _quiet_transformers()
+
+
+def model_picker() -> None:
+    """Choose an embedded model, or name one on the Hub or in a folder."""
+    current = selection().model or settings().default_model
+    options = [*EMBEDDED, *[name for name in stores().models.names() if name not in EMBEDDED]]
+    if current not in options:
+        options.append(current)
+    titles = {name: entry.title for name, entry in EMBEDDED.items()}
+    # The widget follows the Selection, which may have come from the address.
+    st.session_state["model-choice"] = _OTHER if st.session_state.get("model-other-open") else current
+
+    def chose() -> None:
+        name = st.session_state["model-choice"]
+        st.session_state["model-other-open"] = name == _OTHER
+        if name != _OTHER:
+            select(model=name)
+
+    def typed() -> None:
+        name = st.session_state["model-name"].strip()
+        if name:
+            st.session_state["model-other-open"] = False
+            select(model=name)
+
+    st.selectbox(
+        "Model",
+        [*options, _OTHER],
+        key="model-choice",
+        format_func=lambda name: "Another model…" if name == _OTHER else titles.get(name, name),
+        on_change=chose,
+    )
+    if st.session_state.get("model-other-open"):
+        st.text_input(
+            "Hugging Face id or folder",
+            key="model-name",
+            placeholder="org/model or /path/to/folder",
+            help="Weights are read as safetensors only, and no code of the model's own is run.",
+        )
+        st.button("Open", on_click=typed, type="primary", key="model-open", width="stretch")
+
+
+def model_facts(info: ModelInfo) -> None:
+    """What the chosen model is, in small print."""
+    shape = f"{info.n_layers} layers × {info.n_heads} heads"
+    lines = [f"{info.family}, {info.n_parameters / 1e6:,.0f} M parameters", shape, f"{info.device}, {info.dtype}"]
+    lines += [f"{info.status}: {info.reason}"] if info.reason else []
+    for line in lines:
+        say.caption(line)
+
+
+@st.cache_resource(show_spinner=False)
+def _quiet_transformers() -> None:
+    """A server's log needs no progress bars; once for the process."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

@@ -1,0 +1,118 @@
+"""What the person is looking at: one Selection through all pages and in the URL.
+
+The text itself is not in the URL; `text` is an unguessable key into the server's text store. A Selection is a value:
+`from_params` reads one from untrusted URL parameters, `fit` makes it one that a trace can show, and both say in plain
+words what they could not take.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from attnviz.trace import ModelInfo, Trace
+
+SCORES = ("between", "sink", "entropy")
+_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_NUMBERS = ("layer", "head", "query", "key")
+_MOST = 10**6
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Model, text, head, query and key; None leaves the choice to `fit`.
+
+    text    key of the text in the text store; "" before there is one
+    other   key of the second text, for models that compare two
+    score   what colours the grid of heads: one of SCORES
+    chat    the text is wrapped in the model's chat template
+    """
+
+    model: str = ""
+    text: str = ""
+    other: str = ""
+    site: str | None = None
+    layer: int | None = None
+    head: int | None = None
+    query: int | None = None
+    key: int | None = None
+    score: str = SCORES[0]
+    chat: bool = False
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, str]) -> tuple[Selection, list[str]]:
+        """The selection that URL parameters stand for, and what in them could not be read."""
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for name in _NUMBERS:
+            if name in params:
+                if re.fullmatch(r"[0-9]{1,6}", params[name]):
+                    values[name] = int(params[name])
+                else:
+                    problems.append(f"{name} in the address is not a whole number")
+        for name in ("text", "other"):
+            if name in params:
+                if _KEY.fullmatch(params[name]):
+                    values[name] = params[name]
+                else:
+                    problems.append(f"the {name} key in the address is not one of this app's")
+        if "model" in params and 0 < len(params["model"]) <= 300:
+            values["model"] = params["model"]
+        if "score" in params:
+            if params["score"] in SCORES:
+                values["score"] = params["score"]
+            else:
+                problems.append(f"score in the address is none of {', '.join(SCORES)}")
+        if "site" in params:
+            values["site"] = params["site"][:20]
+        values["chat"] = params.get("chat") == "1"
+        return cls(**values), problems
+
+    def to_params(self) -> dict[str, str]:
+        """URL parameters that `from_params` reads back."""
+        values = {name: getattr(self, name) for name in ("model", "text", "other", "site", *_NUMBERS, "score")}
+        params = {name: str(value) for name, value in values.items() if value is not None and value != ""}
+        return params | ({"chat": "1"} if self.chat else {})
+
+    def fit(self, trace: Trace) -> tuple[Selection, list[str]]:
+        """The selection within what this trace has, and what had to be changed."""
+        info, problems = trace.info, []
+        site = self.site
+        if site is not None and site not in info.sites:
+            problems.append(f"{info.name} has no attention at {site!r}")
+            site = None
+        site = site or info.sites[0]
+        layer, head = self.layer, self.head
+        if layer is None or head is None:
+            layer, head = start_head(info, site)
+        if layer not in info.layers[site] or head >= info.heads_of(site):
+            problems.append(f"{info.name} has no head L{layer}H{head}")
+            layer, head = start_head(info, site)
+        queries, keys = trace.axes(site)
+        query, key = self.query, self.key
+        if query is not None and query >= len(queries):
+            problems.append(f"the text has {len(queries)} tokens, so there is no query {query}")
+            query = None
+        if key is not None and key >= len(keys):
+            problems.append(f"the text has {len(keys)} tokens, so there is no key {key}")
+            key = None
+        query = len(queries) - 1 if query is None else query
+        if key is None:
+            key = _strongest(trace, site, layer, head, query)
+        shown = None if len(info.sites) == 1 else site
+        return replace(self, site=shown, layer=layer, head=head, query=query, key=key), problems
+
+
+def start_head(info: ModelInfo, site: str) -> tuple[int, int]:
+    """The head to open with: one known to matter in the embedded model's first example, else the first."""
+    if info.name == "SmolLM2-135M-Instruct":
+        return 23, 3
+    return info.layers[site][0], 0
+
+
+def _strongest(trace: Trace, site: str, layer: int, head: int, query: int) -> int:
+    """The key that the query attends to most, the first token aside: that one is where heads rest."""
+    row = trace.layer(layer, site).pattern(head, slice(query, query + 1))[0, 0, 0]
+    return 1 + int(row[1:].argmax()) if len(row) > 1 else 0

@@ -1,0 +1,104 @@
+"""One person's session: the Selection in session and URL, and the server's stores behind it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import streamlit as st
+
+from attnviz.figures.palette import SEQUENTIAL, Theme
+from attnviz.settings import settings
+from attnviz.ui.selection import Selection
+from attnviz.ui.stores import ModelPool, TextStore, TraceCache
+
+_ASSETS = Path(__file__).resolve().parents[2] / "assets"
+_SELECTION, _URL, _NOTES = "attnviz_selection", "attnviz_url", "attnviz_notes"
+_EMPTY = {"layer": None, "head": None, "query": None, "key": None, "site": None}
+
+
+@dataclass(frozen=True)
+class Stores:
+    texts: TextStore
+    models: ModelPool
+    traces: TraceCache
+
+
+@st.cache_resource(show_spinner=False)
+def stores() -> Stores:
+    """The server's stores, made once and shared by all sessions."""
+    limits = settings()
+    traces = TraceCache(limits.trace_cache_bytes)
+    return Stores(
+        texts=TextStore(limits.texts_held, limits.text_hours * 3600),
+        models=ModelPool(limits.models_held, let_go=traces.drop_model),
+        traces=traces,
+    )
+
+
+@cache
+def examples() -> list[dict[str, str]]:
+    """The example texts: id, title, text, hint."""
+    return cast(list[dict[str, str]], json.loads((_ASSETS / "examples.json").read_text("utf-8")))
+
+
+def selection() -> Selection:
+    """This session's Selection. An address typed, reloaded or gone back to wins over what the session held."""
+    params = {name: st.query_params[name] for name in st.query_params}
+    if _SELECTION not in st.session_state or (params and params != st.session_state.get(_URL)):
+        shared = params.pop("with_text", None)
+        chosen, problems = Selection.from_params(params)
+        for name in ("text", "other"):
+            key = getattr(chosen, name)
+            if key and stores().texts.get(key) is None:
+                problems.append(f"the {name} behind this link is no longer kept here")
+                chosen = replace(chosen, **({**_EMPTY, "text": ""} if name == "text" else {"other": ""}))
+        if shared:
+            chosen = replace(chosen, text=stores().texts.put(shared))
+        note(*problems)
+        show(chosen)
+    return cast(Selection, st.session_state[_SELECTION])
+
+
+def show(chosen: Selection) -> None:
+    """Make `chosen` what this session looks at, and put it in the URL."""
+    st.session_state[_SELECTION] = chosen
+    params = chosen.to_params()
+    st.session_state[_URL] = params
+    if {name: st.query_params[name] for name in st.query_params} != params:
+        st.query_params.from_dict(params)
+
+
+def select(**changes: Any) -> None:
+    """Change parts of the Selection; a new text or model starts with a fresh query, key and head."""
+    chosen = selection()
+    if changes.get("model", chosen.model) != chosen.model:
+        changes = {**_EMPTY, "chat": False, **changes}
+    elif changes.get("text", chosen.text) != chosen.text or changes.get("chat", chosen.chat) != chosen.chat:
+        changes = {"query": None, "key": None, **changes}
+    show(replace(chosen, **changes))
+
+
+def note(*problems: str) -> None:
+    """Keep what could not be taken from the address, to be said once on the page."""
+    st.session_state.setdefault(_NOTES, []).extend(problems)
+
+
+def take_notes() -> list[str]:
+    return cast(list[str], st.session_state.pop(_NOTES, []))
+
+
+def text_of(key: str) -> str:
+    return stores().texts.get(key) or ""
+
+
+def theme() -> Theme:
+    """Whether the page is light or dark."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def palette() -> tuple[str, ...]:
+    return SEQUENTIAL[theme()]

@@ -1,0 +1,135 @@
+"""Opening models and traces from the page: cached, with progress, an estimate and a cancel button."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, cast
+
+import numpy as np
+import streamlit as st
+
+from attnviz import heads
+from attnviz.catalogue import load_model
+from attnviz.errors import AttnvizError, Cancelled, TextError
+from attnviz.models import Model
+from attnviz.settings import settings
+from attnviz.tokens import check_text
+from attnviz.trace import Trace
+from attnviz.ui import say
+from attnviz.ui.jobs import Job
+from attnviz.ui.selection import Selection
+from attnviz.ui.session import stores, text_of
+
+_JOBS, _FAILED = "attnviz_jobs", "attnviz_failed"
+_QUIET_SECONDS = 0.4  # shorter work shows nothing: a bar that flashes is worse than none
+
+
+def model_for(chosen: Selection) -> Model:
+    """The chosen model, loaded if need be; stops the page with a sentence if it cannot be."""
+    name = chosen.model or settings().default_model
+    found = stores().models.get(name)
+    if found is not None:
+        return found
+
+    def load(job: Job) -> Model:
+        stores().models.make_room()
+        model = load_model(name, progress=lambda doing, share: job.report(doing, share))
+        stores().models.put(name, model)
+        return model
+
+    return cast(Model, _finish(("model", name), f"Opening {name}", load))
+
+
+def trace_for(model: Model, chosen: Selection) -> Trace:
+    """The trace of the chosen text, compact; stops the page with a sentence if there is none."""
+    text = text_of(chosen.text)
+    name = chosen.model or settings().default_model
+    key = (name, "trace", text, chosen.chat)
+    found = stores().traces.get(key)
+    if found is not None:
+        return cast(Trace, found)
+
+    def trace(job: Job) -> Trace:
+        check_length(model, text, chosen.chat)
+        job.report("reading the text", 0.0)
+        made = model.trace(text, chat_template=chosen.chat, progress=job.step).compact()
+        stores().traces.put(key, made)
+        return made
+
+    return cast(Trace, _finish(("trace", *key), "Tracing", trace))
+
+
+def scores_for(trace: Trace, chosen: Selection) -> heads.Scores:
+    """The chosen score of every head, [layer, head]."""
+    if chosen.score == "between":
+        assert chosen.query is not None
+        assert chosen.key is not None
+        return heads.attention_between(trace, chosen.query, chosen.key, site=chosen.site)
+    key = (chosen.model or settings().default_model, chosen.score, trace.text, chosen.chat, chosen.site)
+    found = stores().traces.get(key)
+    if found is not None:
+        return cast(np.ndarray, found)
+    score = {"sink": heads.sink_mass, "entropy": heads.entropy}[chosen.score]
+
+    def compute(job: Job) -> heads.Scores:
+        job.report("scoring every head", 0.0)
+        made = score(trace, site=chosen.site, progress=job.step)
+        stores().traces.put(key, made)
+        return made
+
+    return cast(np.ndarray, _finish(("scores", *key), "Scoring every head", compute))
+
+
+def check_length(model: Model, text: str, chat: bool) -> None:
+    """Raise unless the text is one that this app takes: in characters before, in tokens after tokenising."""
+    check_text(text, max_chars=settings().max_chars)
+    length, most = len(model.encode(text, chat_template=chat).ids), settings().max_tokens
+    if length > most:
+        raise TextError(
+            f"The text has {length:,} tokens; this app shows at most {most:,}. Shorten it, or have the operator raise "
+            "ATTNVIZ_MAX_TOKENS."
+        )
+
+
+def _finish(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any]) -> Any:
+    """The result of a job of this session, waited for in view; the page stops where it fails or is cancelled."""
+    jobs: dict[tuple[Hashable, ...], Job] = st.session_state.setdefault(_JOBS, {})
+    failed: dict[tuple[Hashable, ...], AttnvizError] = st.session_state.setdefault(_FAILED, {})
+    if key in failed:
+        _stop(key, failed)
+    for other in [other for other in jobs if other != key]:
+        jobs.pop(other).cancel()  # the person has moved on
+    job = jobs.setdefault(key, None) or Job(work)  # type: ignore[arg-type]
+    jobs[key] = job
+    if not job.wait(_QUIET_SECONDS):
+        place = st.empty()
+        with place.container(border=True):
+            bar = st.progress(0.0, title)
+            st.button("Cancel", on_click=job.cancel, key=f"cancel-{key[0]}", icon=":material/stop_circle:")
+            while not job.wait(0.1):
+                bar.progress(job.share, _progress_words(title, job))
+        place.empty()
+    jobs.pop(key, None)
+    try:
+        return job.result()
+    except AttnvizError as error:
+        failed.clear()
+        failed[key] = error
+        _stop(key, failed)
+
+
+def _progress_words(title: str, job: Job) -> str:
+    left = job.seconds_left
+    parts = [title, job.doing] + ([] if left is None else [f"about {max(1, round(left))} s left"])
+    return say.plain(": ".join(part for part in parts[:2] if part) + "".join(f" · {part}" for part in parts[2:]))
+
+
+def _stop(key: tuple[Hashable, ...], failed: dict[tuple[Hashable, ...], AttnvizError]) -> None:
+    """Say why there is no result, offer to try again, and end this run of the page."""
+    error = failed[key]
+    if isinstance(error, Cancelled):
+        st.info("Stopped. Your text is kept; change it, or run it again.", icon=":material/stop_circle:")
+    else:
+        say.problem(error)
+    st.button("Try again", on_click=failed.clear, key="try-again", icon=":material/refresh:")
+    st.stop()
