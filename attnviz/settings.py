@@ -15,13 +15,21 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ATTNVIZ_", frozen=True)
 
     default_model: str = "smollm2"
-    models_held: int = Field(2, ge=1, description="models kept in memory; the least recently used is let go")
-    cache_dir: Path | None = Field(None, description="where converted models are kept; None: the user's cache folder")
-    max_chars: int = Field(50_000, ge=1, description="characters of a text in the app")
-    max_tokens: int = Field(2_048, ge=1, description="tokens of a text in the app")
-    trace_cache_bytes: int = Field(1 << 30, ge=0, description="traces kept for quick return, all users together")
-    texts_held: int = Field(10_000, ge=1, description="texts that links can restore, all users together")
-    text_hours: float = Field(24 * 7, gt=0, description="how long a link restores its text after it was last used")
+    models_held: int = Field(default=2, ge=1, description="models kept in memory; the least recently used is let go")
+    cache_dir: Path | None = Field(
+        default=None, description="where converted models are kept; None: the user's cache folder"
+    )
+    max_chars: int = Field(default=50_000, ge=1, description="characters of a text in the app")
+    max_tokens: int = Field(default=2_048, ge=1, description="tokens of a text in the app")
+    trace_cache_bytes: int = Field(
+        default=1 << 30, ge=0, description="traces kept for quick return, all users together"
+    )
+    text_store_bytes: int = Field(
+        default=64 << 20, ge=1, description="texts that links can restore, all users together"
+    )
+    text_hours: float = Field(
+        default=24 * 7, gt=0, description="how long a link restores its text after it was last used"
+    )
 
 
 @cache

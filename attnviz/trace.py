@@ -106,7 +106,7 @@ class Stored:
 
     def pattern(self, head: int | None = None, queries: slice = slice(None)) -> torch.Tensor:
         heads = slice(None) if head is None else slice(head, head + 1)
-        return self.weights[:, heads, queries].float()
+        return self.weights[:, heads, queries].to(torch.float32, copy=True)  # never the stored one itself
 
     def visible(self, queries: slice = slice(None)) -> torch.Tensor:
         """Keys with any weight: all that a pattern alone can tell."""
@@ -160,7 +160,7 @@ class Trace:
     class_logits: torch.Tensor | None = None
     embedding: torch.Tensor | None = None
     top: TopK | None = None
-    decode: Callable[[int], str] | None = None
+    decode: Callable[[int], str] = "#{}".format
     prompt_length: int | None = None
 
     @property
@@ -235,7 +235,7 @@ class Trace:
         return pd.DataFrame(
             {
                 "rank": range(1, len(ids) + 1),
-                "token": [self.decode(int(i)) if self.decode else f"#{int(i)}" for i in ids],
+                "token": [self.decode(int(i)) for i in ids],
                 "token_id": ids.tolist(),
                 "probability": (logits - top.log_total[position]).exp().tolist(),
                 "logit": logits.tolist(),

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from attnviz.errors import InputError
-from attnviz.tap import Recorded
+from attnviz.recorded import Recorded
 from attnviz.tokens import Token
 from attnviz.trace import LayerAttention, ModelInfo, Stored, TopK, Trace
 
@@ -104,7 +104,7 @@ class _Shelf:
 
 
 def _strings(trace: Trace, top: TopK | None) -> dict[str, str]:
-    if top is None or trace.decode is None:
+    if top is None:
         return {}
     return {str(i): trace.decode(i) for i in top.ids.unique().tolist()}
 

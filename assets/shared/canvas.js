@@ -203,6 +203,16 @@ function tableUnder(build) {
   return { details, refresh };
 }
 
+/** The palette that goes with the page as it is now: the theme can change without a new run of the script. */
+function withPalette(data, root) {
+  const probe = make("span");
+  probe.style.color = readTheme(root).background;
+  root.append(probe);
+  const [r, g, b] = getComputedStyle(probe).color.match(/[\d.]+/g).map(Number);
+  probe.remove();
+  return { ...data, palette: data.palettes[inkOn(r, g, b) === "#fff" ? "dark" : "light"] };
+}
+
 const instances = new WeakMap();
 
 /**
@@ -221,7 +231,7 @@ function mount(component, selector, create) {
   }
   const call = ++instance.calls;
   instance.pick = (value) => component.setTriggerValue("pick", value);
-  instance.update(component.data);
+  instance.update(withPalette(component.data, root));
   return () => {
     if (instance.calls !== call) return;
     instance.stop.abort();

@@ -6,11 +6,12 @@ zero is the colour of the page.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 Theme = Literal["light", "dark"]
 
-SEQUENTIAL: dict[Theme, tuple[str, ...]] = {
+SEQUENTIAL: Mapping[str, Sequence[str]] = {
     "light": ("#fbfbfd", "#dfe4f7", "#b3c1ec", "#7d93dc", "#4b63c3", "#2a3c92", "#141f57"),
     "dark": ("#14161d", "#1e2748", "#2c3f80", "#4262bd", "#6c92e3", "#a9c8f7", "#eef6ff"),
 }

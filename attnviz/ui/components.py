@@ -54,9 +54,11 @@ def _index(value: object, size: int) -> int | None:
     return None
 
 
-def _check_colours(palette: Sequence[str], *ends: float) -> None:
-    if not palette or not all(_HEX_COLOUR.fullmatch(stop) for stop in palette):
-        raise ValueError("palette: one or more colours written #rrggbb")
+def _check_colours(palettes: Mapping[str, Sequence[str]], *ends: float) -> None:
+    for theme in ("light", "dark"):
+        stops = palettes.get(theme)
+        if not stops or not all(_HEX_COLOUR.fullmatch(stop) for stop in stops):
+            raise ValueError('palettes: "light" and "dark", each one or more colours written #rrggbb')
     if not all(math.isfinite(end) for end in ends):
         raise ValueError("the ends of the colour scale must be finite")
 
@@ -70,7 +72,7 @@ def matrix(
     row_axis: str,
     col_axis: str,
     value_name: str,
-    palette: Sequence[str],
+    palettes: Mapping[str, Sequence[str]],
     low: float,
     high: float,
     scale: Literal["linear", "sqrt"] = "linear",
@@ -83,8 +85,9 @@ def matrix(
     """Draw `values` [rows, cols] as a map of colours; NaN is a cell that does not exist and cannot be picked.
 
     `row_labels` [rows] and `col_labels` [cols] name the cells; a label equal to its own index is not repeated in
-    the line that reads out a cell. `palette` holds #rrggbb stops from `low` to `high`. `max_height` is that of the
-    canvas with its labels, in CSS pixels. `on_pick(row, col)` runs as a widget callback, before the script reruns.
+    the line that reads out a cell. `palettes` holds #rrggbb stops from `low` to `high`, for the "light" and the "dark"
+    page. `max_height` is that of the canvas with its labels, in CSS pixels. `on_pick(row, col)` runs as a widget
+    callback, before the script reruns.
     """
     if values.ndim != 2 or 0 in values.shape:
         raise ValueError(f"values: two dimensions, neither empty, expected; got the shape {values.shape}")
@@ -93,7 +96,7 @@ def matrix(
         raise ValueError(f"{rows} x {cols} values, but {len(row_labels)} row and {len(col_labels)} column labels")
     if selected is not None and not (0 <= selected[0] < rows and 0 <= selected[1] < cols):
         raise ValueError(f"selected: {selected} is outside {rows} x {cols}")
-    _check_colours(palette, low, high)
+    _check_colours(palettes, low, high)
 
     def picked() -> None:
         value = _picked(key)
@@ -113,7 +116,7 @@ def matrix(
             "row_axis": row_axis,
             "col_axis": col_axis,
             "value_name": value_name,
-            "palette": list(palette),
+            "palettes": {name: list(stops) for name, stops in palettes.items()},
             "low": float(low),
             "high": float(high),
             "scale": scale,
@@ -134,7 +137,7 @@ def token_strip(
     kinds: Sequence[str],
     breaks: Sequence[bool],
     starts_word: Sequence[bool],
-    palette: Sequence[str],
+    palettes: Mapping[str, Sequence[str]],
     high: float,
     selected: int | None,
     target: int | None,
@@ -156,7 +159,7 @@ def token_strip(
     for name, position in (("selected", selected), ("target", target)):
         if position is not None and not 0 <= position < count:
             raise ValueError(f"{name}: {position} is outside the {count} tokens")
-    _check_colours(palette, high)
+    _check_colours(palettes, high)
 
     def picked() -> None:
         index = _index(_picked(key).get("index"), count)
@@ -172,7 +175,7 @@ def token_strip(
             "kinds": list(kinds),
             "breaks": [bool(value) for value in breaks],
             "starts_word": [bool(value) for value in starts_word],
-            "palette": list(palette),
+            "palettes": {name: list(stops) for name, stops in palettes.items()},
             "high": float(high),
             "selected": None if selected is None else int(selected),
             "target": None if target is None else int(target),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from attnviz.catalogue import EMBEDDED
+from attnviz.embedded import EMBEDDED
 from attnviz.settings import settings
 from attnviz.trace import ModelInfo
 from attnviz.ui import say
@@ -14,12 +14,15 @@ from attnviz.ui.session import select, selection, stores
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _OTHER = "another"
+_SIDEBAR_PIXELS = 250
 
 
 def frame() -> None:
     """Page settings and styles; called once, before the page."""
-    st.set_page_config(page_title="AttnViz", page_icon=str(_ASSETS / "icon.svg"), layout="wide")
-    st.logo(str(_ASSETS / "logo.svg"), size="large", icon_image=str(_ASSETS / "icon.svg"))
+    st.set_page_config(
+        page_title="AttnViz", page_icon=str(_ASSETS / "icon.svg"), layout="wide", initial_sidebar_state=240
+    )
+    st.logo(str(_ASSETS / "logo.svg"), size="large", icon_image=icon)
     st.html(f"<style>{(_ASSETS / 'page.css').read_text('utf-8')}</style>")
     _quiet_transformers()
 

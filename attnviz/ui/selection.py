@@ -12,12 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from attnviz.edits import Head
 from attnviz.trace import ModelInfo, Trace
 
 SCORES = ("between", "sink", "entropy")
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _NUMBERS = ("layer", "head", "query", "key")
 _MOST = 10**6
+
+
+@dataclass(frozen=True)
+class Focus:
+    """One head, one query and one key that a trace has."""
+
+    head: Head
+    query: int
+    key: int
 
 
 @dataclass(frozen=True)
@@ -76,8 +86,8 @@ class Selection:
         params = {name: str(value) for name, value in values.items() if value is not None and value != ""}
         return params | ({"chat": "1"} if self.chat else {})
 
-    def fit(self, trace: Trace) -> tuple[Selection, list[str]]:
-        """The selection within what this trace has, and what had to be changed."""
+    def fit(self, trace: Trace) -> tuple[Focus, list[str]]:
+        """What to look at within this trace, and what of the selection it does not have."""
         info, problems = trace.info, []
         site = self.site
         if site is not None and site not in info.sites:
@@ -101,8 +111,12 @@ class Selection:
         query = len(queries) - 1 if query is None else query
         if key is None:
             key = _strongest(trace, site, layer, head, query)
-        shown = None if len(info.sites) == 1 else site
-        return replace(self, site=shown, layer=layer, head=head, query=query, key=key), problems
+        return Focus(Head(layer, head, None if len(info.sites) == 1 else site), query, key), problems
+
+    def at(self, focus: Focus) -> Selection:
+        """The selection with every choice made as `focus` has it."""
+        head = focus.head
+        return replace(self, site=head.site, layer=head.layer, head=head.head, query=focus.query, key=focus.key)
 
 
 def start_head(info: ModelInfo, site: str) -> tuple[int, int]:

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import streamlit as st
 
-from attnviz.figures.palette import SEQUENTIAL, Theme
 from attnviz.settings import settings
 from attnviz.ui.selection import Selection
 from attnviz.ui.stores import ModelPool, TextStore, TraceCache
@@ -33,7 +32,7 @@ def stores() -> Stores:
     limits = settings()
     traces = TraceCache(limits.trace_cache_bytes)
     return Stores(
-        texts=TextStore(limits.texts_held, limits.text_hours * 3600),
+        texts=TextStore(limits.text_store_bytes, limits.text_hours * 3600),
         models=ModelPool(limits.models_held, let_go=traces.drop_model),
         traces=traces,
     )
@@ -93,12 +92,3 @@ def take_notes() -> list[str]:
 
 def text_of(key: str) -> str:
     return stores().texts.get(key) or ""
-
-
-def theme() -> Theme:
-    """Whether the page is light or dark."""
-    return "dark" if st.context.theme.type == "dark" else "light"
-
-
-def palette() -> tuple[str, ...]:
-    return SEQUENTIAL[theme()]

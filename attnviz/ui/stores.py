@@ -18,8 +18,9 @@ from attnviz.trace import Trace
 class TextStore:
     """Texts behind unguessable keys that expire, so that a URL restores a text without carrying it."""
 
-    def __init__(self, entries: int, seconds: float) -> None:
-        self._texts: TTLCache[str, str] = TTLCache(entries, seconds)
+    def __init__(self, most_bytes: int, seconds: float) -> None:
+        # A Python string takes up to four bytes a character, and its entry some more.
+        self._texts: TTLCache[str, str] = TTLCache(most_bytes, seconds, getsizeof=lambda text: 4 * len(text) + 200)
         self._lock = threading.Lock()
 
     def put(self, text: str) -> str:
@@ -43,6 +44,7 @@ class ModelPool:
     def __init__(self, held: int, let_go: Callable[[str], None] = lambda name: None) -> None:
         self._held, self._let_go = held, let_go
         self._models: OrderedDict[str, Model] = OrderedDict()
+        self.loading = threading.Lock()  # one load at a time: two would need the memory of both at once
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Model | None:

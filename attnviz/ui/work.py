@@ -13,11 +13,11 @@ from attnviz.catalogue import load_model
 from attnviz.errors import AttnvizError, Cancelled, TextError
 from attnviz.models import Model
 from attnviz.settings import settings
-from attnviz.tokens import check_text
+from attnviz.text import check_text
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.jobs import Job
-from attnviz.ui.selection import Selection
+from attnviz.ui.selection import Focus, Selection
 from attnviz.ui.session import stores, text_of
 
 _JOBS, _FAILED = "attnviz_jobs", "attnviz_failed"
@@ -32,10 +32,14 @@ def model_for(chosen: Selection) -> Model:
         return found
 
     def load(job: Job) -> Model:
-        stores().models.make_room()
-        model = load_model(name, progress=lambda doing, share: job.report(doing, share))
-        stores().models.put(name, model)
-        return model
+        job.report("waiting for another model to load", 0.0)
+        with stores().models.loading:
+            ready = stores().models.get(name)
+            if ready is None:
+                stores().models.make_room()
+                ready = load_model(name, progress=job.report)
+                stores().models.put(name, ready)
+        return ready
 
     return cast(Model, _finish(("model", name), f"Opening {name}", load))
 
@@ -59,13 +63,11 @@ def trace_for(model: Model, chosen: Selection) -> Trace:
     return cast(Trace, _finish(("trace", *key), "Tracing", trace))
 
 
-def scores_for(trace: Trace, chosen: Selection) -> heads.Scores:
+def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
     """The chosen score of every head, [layer, head]."""
     if chosen.score == "between":
-        assert chosen.query is not None
-        assert chosen.key is not None
-        return heads.attention_between(trace, chosen.query, chosen.key, site=chosen.site)
-    key = (chosen.model or settings().default_model, chosen.score, trace.text, chosen.chat, chosen.site)
+        return heads.attention_between(trace, focus.query, focus.key, site=focus.head.site)
+    key = (chosen.model or settings().default_model, chosen.score, trace.text, chosen.chat, focus.head.site)
     found = stores().traces.get(key)
     if found is not None:
         return cast(np.ndarray, found)
@@ -73,7 +75,7 @@ def scores_for(trace: Trace, chosen: Selection) -> heads.Scores:
 
     def compute(job: Job) -> heads.Scores:
         job.report("scoring every head", 0.0)
-        made = score(trace, site=chosen.site, progress=job.step)
+        made = score(trace, site=focus.head.site, progress=job.step)
         stores().traces.put(key, made)
         return made
 
@@ -99,18 +101,21 @@ def _finish(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any]) -
         _stop(key, failed)
     for other in [other for other in jobs if other != key]:
         jobs.pop(other).cancel()  # the person has moved on
-    job = jobs.setdefault(key, None) or Job(work)  # type: ignore[arg-type]
-    jobs[key] = job
-    if not job.wait(_QUIET_SECONDS):
+    if key not in jobs:
+        jobs[key] = Job(work)
+    job = jobs[key]
+    if not job.cancelled and not job.wait(_QUIET_SECONDS):
         place = st.empty()
         with place.container(border=True):
             bar = st.progress(0.0, title)
             st.button("Cancel", on_click=job.cancel, key=f"cancel-{key[0]}", icon=":material/stop_circle:")
-            while not job.wait(0.1):
+            while not job.wait(0.1) and not job.cancelled:
                 bar.progress(job.share, _progress_words(title, job))
         place.empty()
     jobs.pop(key, None)
     try:
+        if job.cancelled:  # it ends by itself at its next step; nobody waits for that
+            raise Cancelled("Stopped on request.")
         return job.result()
     except AttnvizError as error:
         failed.clear()
@@ -124,6 +129,11 @@ def _progress_words(title: str, job: Job) -> str:
     return say.plain(": ".join(part for part in parts[:2] if part) + "".join(f" · {part}" for part in parts[2:]))
 
 
+def retry() -> None:
+    """Forget what failed, so that the same text or model is tried again."""
+    st.session_state.pop(_FAILED, None)
+
+
 def _stop(key: tuple[Hashable, ...], failed: dict[tuple[Hashable, ...], AttnvizError]) -> None:
     """Say why there is no result, offer to try again, and end this run of the page."""
     error = failed[key]
@@ -131,5 +141,5 @@ def _stop(key: tuple[Hashable, ...], failed: dict[tuple[Hashable, ...], AttnvizE
         st.info("Stopped. Your text is kept; change it, or run it again.", icon=":material/stop_circle:")
     else:
         say.problem(error)
-    st.button("Try again", on_click=failed.clear, key="try-again", icon=":material/refresh:")
+    st.button("Try again", on_click=retry, key="try-again", icon=":material/refresh:")
     st.stop()

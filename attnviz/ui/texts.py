@@ -1,0 +1,107 @@
+"""The text on the page: typing it, picking an example, sharing it."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from attnviz.errors import TextError
+from attnviz.models import Model
+from attnviz.settings import settings
+from attnviz.text import check_text
+from attnviz.ui import say
+from attnviz.ui.session import examples, select, selection, stores, text_of
+from attnviz.ui.work import retry
+
+_DRAFT, _DRAFT_OF = "draft", "draft-of"
+_URL_CHARS = 2_000  # what browsers, mail and chat programs pass on whole
+
+
+def first_text() -> None:
+    """Start a new session on the first example, so that there is a picture to begin with."""
+    if not selection().text:
+        select(text=stores().texts.put(examples()[0]["text"]))
+
+
+def text_form() -> None:
+    """The text and the button that runs it; what was typed stays, whatever comes of it."""
+    chosen = selection()
+    if st.session_state.get(_DRAFT_OF) != chosen.text:
+        st.session_state[_DRAFT], st.session_state[_DRAFT_OF] = text_of(chosen.text), chosen.text
+    with st.form("text-form", border=False):
+        wide, narrow = st.columns([9, 1], vertical_alignment="bottom")
+        wide.text_area(
+            "Text",
+            key=_DRAFT,
+            height=76,
+            label_visibility="collapsed",
+            placeholder="Type or paste a text for the model to read.",
+        )
+        submitted = narrow.form_submit_button("Run", type="primary", width="stretch")
+    if submitted:
+        use_text(st.session_state[_DRAFT])
+
+
+def use_text(text: str) -> None:
+    """Make a text the selected one; says what is wrong with it, and stops the page, if it cannot be."""
+    retry()
+    if text == text_of(selection().text):
+        return
+    try:
+        check_text(text, max_chars=settings().max_chars)
+    except TextError as error:
+        say.problem(error)
+        st.stop()
+    key = stores().texts.put(text)
+    st.session_state[_DRAFT_OF] = key
+    select(text=key)
+
+
+def example_picker() -> None:
+    """Example texts, each with what to look for."""
+
+    def picked(text: str) -> None:
+        retry()
+        select(text=stores().texts.put(text))
+
+    with st.popover("Examples", icon=":material/lightbulb:"):
+        for example in examples():
+            st.button(
+                f"**{example['title']}** — {say.plain(example['hint'])}",
+                key=f"example-{example['id']}",
+                on_click=picked,
+                args=(example["text"],),
+                type="tertiary",
+            )
+
+
+def chat_switch(model: Model) -> None:
+    """For instruct models: whether the text is wrapped in the model's chat template."""
+    if model.info.has_chat_template:
+        st.session_state["chat-switch"] = selection().chat
+        st.toggle(
+            "Chat template",
+            key="chat-switch",
+            on_change=lambda: select(chat=st.session_state["chat-switch"]),
+            help="Send the text as a user's message in the model's own template. Tokens that the template adds are "
+            "underlined with dots.",
+        )
+
+
+def share() -> None:
+    """Links to this very view, without the text or, by choice, with it."""
+    with st.popover("Share", icon=":material/link:"):
+        base = (st.context.url or "").split("?")[0]
+        params = selection().to_params()
+        st.caption("Link to this view. The text stays on this server and is forgotten some time after its last use.")
+        st.code(f"{base}?{urlencode(params)}", language=None, wrap_lines=True)
+        if st.toggle("Put the text into the link", key="share-text"):
+            text = text_of(selection().text)
+            without_keys = {name: value for name, value in params.items() if name not in ("text", "other")}
+            link = f"{base}?{urlencode(without_keys | {'with_text': text})}"
+            if len(link) > _URL_CHARS:
+                st.info(f"The text is too long for a link: {len(link):,} characters, {_URL_CHARS:,} at most.")
+            else:
+                st.caption("Whoever has this link has the text; it may be kept in browser histories and server logs.")
+                st.code(link, language=None, wrap_lines=True)

@@ -1,0 +1,208 @@
+"""The views of the Explore page: strip, grid, map, predictions; each is given a trace and a fitted Selection."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import streamlit as st
+
+from attnviz.figures.labels import head_words, model_words, run_words
+from attnviz.figures.palette import SEQUENTIAL
+from attnviz.heads import Scores
+from attnviz.metrics import Similarity
+from attnviz.models import Model
+from attnviz.text import visible
+from attnviz.tokens import Token
+from attnviz.trace import Trace
+from attnviz.ui import say
+from attnviz.ui.components import matrix, token_strip
+from attnviz.ui.selection import SCORES, Focus, Selection
+from attnviz.ui.session import select, stores, text_of
+
+SCORE_TITLES = {
+    "between": "Query to key",
+    "sink": "First token",
+    "entropy": "Entropy",
+}
+_SCORE_CAPTIONS = {
+    "between": "Attention that the selected query pays to the selected key in each head, a share of 1.",
+    "sink": "Mean attention that later queries pay to the first token: where heads rest, rarely a finding.",
+    "entropy": "Mean row entropy as a share of the most it could be: 0 looks at one key, 1 at all alike.",
+}
+
+
+def strip(trace: Trace, focus: Focus) -> None:
+    """The text, each token tinted by the attention that the selected query pays to it in the selected head."""
+    queries, keys = trace.axes(focus.head.site)
+    weights = _row(trace, focus)
+    if trace.info.family == "decoder":
+        weights[focus.query + 1 :] = np.nan
+    token_strip(
+        [token.text for token in keys],
+        weights,
+        key="strip",
+        kinds=[_kind(token) for token in keys],
+        breaks=["↵" in token.text for token in keys],
+        starts_word=[i == 0 or t.word is None or t.word != keys[i - 1].word for i, t in enumerate(keys)],
+        palettes=SEQUENTIAL,
+        high=_round_up(float(np.nanmax(weights))),
+        selected=focus.query if queries is keys else None,
+        target=focus.key,
+        label="The text, token by token. Pick a token to make it the query.",
+        on_pick=lambda index: select(query=index),
+    )
+
+
+def score_picker(current: str) -> str:
+    """What colours the grid of heads."""
+    st.session_state["score"] = current
+    st.segmented_control(
+        "All heads, coloured by",
+        SCORES,
+        key="score",
+        format_func=SCORE_TITLES.__getitem__,
+        on_change=lambda: select(score=st.session_state["score"] or current),
+    )
+    return current
+
+
+def grid(scores: Scores, score: str, focus: Focus) -> None:
+    """Every head of the model, layers down and heads across, coloured by the chosen score."""
+    high = _round_up(float(np.nanmax(scores))) if np.isfinite(scores).any() else 1.0
+    matrix(
+        scores,
+        key="grid",
+        row_labels=[str(i) for i in range(scores.shape[0])],
+        col_labels=[str(i) for i in range(scores.shape[1])],
+        row_axis="layer",
+        col_axis="head",
+        value_name=SCORE_TITLES[score].lower(),
+        palettes=SEQUENTIAL,
+        low=0.0,
+        high=high,
+        selected=(focus.head.layer, focus.head.head),
+        label="All heads, layers down and heads across. Pick one to see its map.",
+        cell="free",
+        max_height=560,
+        on_pick=lambda layer, head: select(layer=layer, head=head),
+    )
+    say.caption(_SCORE_CAPTIONS[score], "One text, one number: a place to look closer, not a verdict.")
+
+
+def attention_map(trace: Trace, focus: Focus) -> None:
+    """The selected head's pattern, query tokens down and key tokens across."""
+    queries, keys = trace.axes(focus.head.site)
+    pattern = trace.pattern(focus.head.layer, focus.head.head, focus.head.site).numpy()
+    matrix(
+        pattern,
+        key="map",
+        row_labels=[token.text for token in queries],
+        col_labels=[token.text for token in keys],
+        row_axis="query",
+        col_axis="key",
+        value_name="attention",
+        palettes=SEQUENTIAL,
+        low=0.0,
+        high=1.0,
+        scale="sqrt",
+        selected=(focus.query, focus.key),
+        label="The selected head's attention, queries down and keys across. Pick a cell to select its query and key.",
+        max_height=560,
+        on_pick=lambda query, key: select(query=query, key=key),
+    )
+
+
+def map_caption(trace: Trace, focus: Focus) -> None:
+    """Which run, head, axes and unit the map shows, and what it is not; from the trace itself."""
+    head = focus.head
+    queries, keys = trace.axes(focus.head.site)
+    weight = float(_row(trace, focus)[focus.key])
+    say.caption(
+        f"{head_words(trace, head)}, {run_words(trace)} of {model_words(trace.info)}.",
+        "Rows are queries, columns are keys; colour is attention after the softmax, a share of 1 in each row, on a "
+        "square-root scale.",
+        f"Selected: query {focus.query} “{queries[focus.query].text}” pays {weight:.4f} to key {focus.key} "
+        f"“{keys[focus.key].text}”.",
+        "It shows where the head looks, not what that does to the prediction.",
+    )
+
+
+def outcome(model: Model, trace: Trace, chosen: Selection, focus: Focus) -> None:
+    """What the model makes of the text: its next token, or for a sentence encoder a similarity."""
+    if trace.info.has_vocabulary:
+        _predictions(trace, focus.query)
+    elif trace.embedding is not None:
+        _similarity(model, trace, chosen)
+    elif trace.class_logits is not None:
+        _classes(model, trace)
+
+
+def _predictions(trace: Trace, query: int) -> None:
+    token = trace.tokens[query]
+    decoder = trace.info.family == "decoder"
+    where = "after" if decoder else "at"
+    st.subheader("Predicted next" if decoder else "Predicted here", anchor=False)
+    table = trace.predictions(query, k=8)
+    table["token"] = [visible(text) or "␣" for text in table["token"]]
+    st.dataframe(
+        table[["token", "probability", "logit"]],
+        hide_index=True,
+        column_config={
+            "probability": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.4f"),
+            "logit": st.column_config.NumberColumn(format="%.2f"),
+        },
+    )
+    say.caption(
+        f"What {trace.info.name} expects {where} token {query} “{token.text}”, the selected query. "
+        "Probabilities are the model's own, not calibrated."
+    )
+
+
+def _similarity(model: Model, trace: Trace, chosen: Selection) -> None:
+    st.subheader("Similarity", anchor=False)
+    if st.session_state.get("other-of") != chosen.other:
+        st.session_state["other-text"], st.session_state["other-of"] = text_of(chosen.other), chosen.other
+
+    def typed() -> None:
+        text = st.session_state["other-text"]
+        key = stores().texts.put(text) if text.strip() else ""
+        st.session_state["other-of"] = key
+        select(other=key)
+
+    st.text_input("Second text", key="other-text", on_change=typed, placeholder="A text to compare with")
+    other = text_of(chosen.other)
+    if other:
+        value = model.measure(Similarity(other), trace.text)
+        st.metric("Cosine similarity", f"{value:.4f}")
+        say.caption("Cosine of the two pooled embeddings, in [-1, 1]; the second text is never edited.")
+    else:
+        say.caption(
+            f"{trace.info.name} predicts no tokens: it turns a text into a vector. Type a second text to compare."
+        )
+
+
+def _classes(model: Model, trace: Trace) -> None:
+    assert trace.class_logits is not None
+    st.subheader("Predicted class", anchor=False)
+    labels = model.hf_model.config.id2label
+    shares = trace.class_logits.float().softmax(-1).tolist()
+    st.dataframe({"class": [str(labels.get(i, i)) for i in range(len(shares))], "probability": shares}, hide_index=True)
+
+
+def _kind(token: Token) -> str:
+    return "special" if token.special else "template" if token.template else ""
+
+
+def _row(trace: Trace, focus: Focus) -> np.ndarray:
+    """The selected query's attention in the selected head, [key]."""
+    queries = slice(focus.query, focus.query + 1)
+    return trace.layer(focus.head.layer, focus.head.site).pattern(focus.head.head, queries)[0, 0, 0].cpu().numpy()
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 2, 5 times a power of ten, so that a colour scale ends on a round number; at most 1."""
+    if not value > 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return min(1.0, next(step * power for step in (1, 2, 5, 10) if step * power >= value * 0.999))
