@@ -19,9 +19,8 @@ _SIDEBAR_PIXELS = 250
 
 def frame() -> None:
     """Page settings and styles; called once, before the page."""
-    st.set_page_config(
-        page_title="AttnViz", page_icon=str(_ASSETS / "icon.svg"), layout="wide", initial_sidebar_state=240
-    )
+    icon = str(_ASSETS / "icon.svg")
+    st.set_page_config(page_title="AttnViz", page_icon=icon, layout="wide", initial_sidebar_state=_SIDEBAR_PIXELS)
     st.logo(str(_ASSETS / "logo.svg"), size="large", icon_image=icon)
     st.html(f"<style>{(_ASSETS / 'page.css').read_text('utf-8')}</style>")
     _quiet_transformers()
@@ -71,8 +70,7 @@ def model_facts(info: ModelInfo) -> None:
     shape = f"{info.n_layers} layers × {info.n_heads} heads"
     lines = [f"{info.family}, {info.n_parameters / 1e6:,.0f} M parameters", shape, f"{info.device}, {info.dtype}"]
     lines += [f"{info.status}: {info.reason}"] if info.reason else []
-    for line in lines:
-        say.caption(line)
+    say.caption("\n".join(lines))
 
 
 @st.cache_resource(show_spinner=False)

@@ -8,11 +8,12 @@ words what they could not take.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from attnviz.edits import Head
+from attnviz.tokens import Token
 from attnviz.trace import ModelInfo, Trace
 
 SCORES = ("between", "sink", "entropy")
@@ -108,7 +109,7 @@ class Selection:
         if key is not None and key >= len(keys):
             problems.append(f"the text has {len(keys)} tokens, so there is no key {key}")
             key = None
-        query = len(queries) - 1 if query is None else query
+        query = _last_word(queries) if query is None else query
         if key is None:
             key = _strongest(trace, site, layer, head, query)
         return Focus(Head(layer, head, None if len(info.sites) == 1 else site), query, key), problems
@@ -126,7 +127,13 @@ def start_head(info: ModelInfo, site: str) -> tuple[int, int]:
     return info.layers[site][0], 0
 
 
+def _last_word(tokens: Sequence[Token]) -> int:
+    """The last token that is text; the last one where none is."""
+    return next((i for i in reversed(range(len(tokens))) if not tokens[i].special), len(tokens) - 1)
+
+
 def _strongest(trace: Trace, site: str, layer: int, head: int, query: int) -> int:
-    """The key that the query attends to most, the first token aside: that one is where heads rest."""
-    row = trace.layer(layer, site).pattern(head, slice(query, query + 1))[0, 0, 0]
-    return 1 + int(row[1:].argmax()) if len(row) > 1 else 0
+    """The key that the query attends to most, the first token and special ones aside: there heads rest."""
+    row = trace.layer(layer, site).pattern(head, slice(query, query + 1))[0, 0, 0].tolist()
+    keys = [i for i, token in enumerate(trace.axes(site)[1]) if i > 0 and not token.special]
+    return max(keys, key=row.__getitem__, default=0)

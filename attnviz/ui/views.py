@@ -84,7 +84,7 @@ def grid(scores: Scores, score: str, focus: Focus) -> None:
         selected=(focus.head.layer, focus.head.head),
         label="All heads, layers down and heads across. Pick one to see its map.",
         cell="free",
-        max_height=560,
+        max_height=520,
         on_pick=lambda layer, head: select(layer=layer, head=head),
     )
     say.caption(_SCORE_CAPTIONS[score], "One text, one number: a place to look closer, not a verdict.")
@@ -108,7 +108,7 @@ def attention_map(trace: Trace, focus: Focus) -> None:
         scale="sqrt",
         selected=(focus.query, focus.key),
         label="The selected head's attention, queries down and keys across. Pick a cell to select its query and key.",
-        max_height=560,
+        max_height=520,
         on_pick=lambda query, key: select(query=query, key=key),
     )
 
@@ -142,7 +142,7 @@ def _predictions(trace: Trace, query: int) -> None:
     token = trace.tokens[query]
     decoder = trace.info.family == "decoder"
     where = "after" if decoder else "at"
-    st.subheader("Predicted next" if decoder else "Predicted here", anchor=False)
+    st.markdown(f"**{'Predicted next' if decoder else 'Predicted here'}**")
     table = trace.predictions(query, k=8)
     table["token"] = [visible(text) or "␣" for text in table["token"]]
     st.dataframe(
@@ -160,7 +160,7 @@ def _predictions(trace: Trace, query: int) -> None:
 
 
 def _similarity(model: Model, trace: Trace, chosen: Selection) -> None:
-    st.subheader("Similarity", anchor=False)
+    st.markdown("**Similarity**")
     if st.session_state.get("other-of") != chosen.other:
         st.session_state["other-text"], st.session_state["other-of"] = text_of(chosen.other), chosen.other
 
@@ -184,7 +184,7 @@ def _similarity(model: Model, trace: Trace, chosen: Selection) -> None:
 
 def _classes(model: Model, trace: Trace) -> None:
     assert trace.class_logits is not None
-    st.subheader("Predicted class", anchor=False)
+    st.markdown("**Predicted class**")
     labels = model.hf_model.config.id2label
     shares = trace.class_logits.float().softmax(-1).tolist()
     st.dataframe({"class": [str(labels.get(i, i)) for i in range(len(shares))], "probability": shares}, hide_index=True)
