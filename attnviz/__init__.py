@@ -9,9 +9,10 @@ from attnviz import edits, errors, figures, metrics
 from attnviz.catalogue import load_model
 from attnviz.edits import Head
 from attnviz.errors import AttnvizError
+from attnviz.info import ModelInfo
 from attnviz.models import Model, wrap_model
 from attnviz.tokens import Token
-from attnviz.trace import ModelInfo, Trace
+from attnviz.trace import Trace
 from attnviz.tracefile import load_trace
 
 __all__ = [

@@ -18,8 +18,10 @@ import torch
 
 from attnviz.embedded import EMBEDDED, Stage, embedded_folder, embedded_names
 from attnviz.errors import InputError, ModelError, ModelNotFound, OutOfMemory, UnsafeModel
+from attnviz.info import Origin
 from attnviz.layout import probe
-from attnviz.models import Model, Origin, release_memory
+from attnviz.memory import release_memory
+from attnviz.models import Model
 
 DEFAULT = "smollm2"
 

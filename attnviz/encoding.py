@@ -71,6 +71,16 @@ class Reader:
         )
         return Encoded(text, tuple(ids), tokens)
 
+    def encode_target(self, text: str, start: int) -> Encoded:
+        """A target as an encoder-decoder's decoder reads it: the start token, then the text without its end token."""
+        check_text(text)
+        if self.tokenizer is None:
+            raise InputError(f"{self.name} was wrapped without a tokenizer; pass decoder_input_ids, not a target.")
+        ids = [int(i) for i in self.tokenizer(text_target=text)["input_ids"]]
+        if ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids.pop()
+        return self.encode_ids([start, *ids])
+
     def encode_ids(self, ids: Any) -> Encoded:
         """The tokens of given ids, 1-D or [1, T]; raises InputError for another shape or ids beyond the vocabulary."""
         tensor = torch.as_tensor(ids)

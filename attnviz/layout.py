@@ -31,7 +31,7 @@ from attnviz.tap import Call, Place, install, kernel_name, run
 SOURCE_LENGTH, TARGET_LENGTH = 8, 5  # unequal, so that cross-attention shows itself by its shape
 # How far the tap's float32 patterns may lie from eager's in the model's own dtype, and rows' sums above 1.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
-ATTENTIONS = {
+_ATTENTIONS = {
     "encoder": ("encoder_attentions", "attentions"),
     "decoder": ("decoder_attentions", "attentions"),
     "cross": ("cross_attentions",),
@@ -104,12 +104,13 @@ def probe(hf_model: Any) -> Layout:
     seen = _attentions(hf_model, reference)
     try:
         install(hf_model)
-        call = Call(places={}, explore=True)
+        call = Call(places=None)
         with run(call):
             hf_model(**inputs)
-        if not call.order:
+        if not call.recorded:
             raise Unsupported("its attention does not go through transformers' AttentionInterface")
-        layout = _layout(hf_model, kernel, call.order, seen)
+        order = [(module, recorded) for module, _, recorded in call.recorded]
+        layout = _layout(hf_model, kernel, order, seen)
         _check_edit(hf_model, layout, inputs)
         return layout
     except Unsupported as error:
@@ -147,15 +148,31 @@ def _attentions(hf_model: Any, outputs: Any) -> dict[str, list[torch.Tensor]]:
     seen: dict[str, list[torch.Tensor]] = {}
     encoder_decoder = getattr(hf_model.config, "is_encoder_decoder", False)
     for site in SITES if encoder_decoder else ("decoder",):
-        for name in ATTENTIONS[site]:
-            weights = getattr(outputs, name, None)
-            kept = [w for w in weights or () if isinstance(w, torch.Tensor) and w.dim() == 4]
-            if kept:
-                seen[site] = kept
-                break
+        kept = returned_attentions(outputs, site)
+        if kept:
+            seen[site] = kept
     if not encoder_decoder and seen and not _causal(seen["decoder"]):
         seen = {"encoder": seen["decoder"]}
     return seen
+
+
+def returned_attentions(outputs: Any, site: str) -> list[torch.Tensor]:
+    """The attentions in a model's outputs at one site, [batch, head, query, key] each; [] if there are none."""
+    for name in _ATTENTIONS[site]:
+        kept = [w for w in getattr(outputs, name, None) or () if isinstance(w, torch.Tensor) and w.dim() == 4]
+        if kept:
+            return kept
+    return []
+
+
+def start_token(hf_model: Any) -> int:
+    """The id that an encoder-decoder's decoder starts with."""
+    for config in (hf_model.generation_config, hf_model.config, hf_model.config.get_text_config(decoder=True)):
+        for name in ("decoder_start_token_id", "bos_token_id"):
+            value = getattr(config, name, None)
+            if isinstance(value, int):
+                return value
+    raise Unsupported(f"{type(hf_model).__name__} names no decoder_start_token_id, so a target cannot be given to it.")
 
 
 def _causal(patterns: Sequence[torch.Tensor]) -> bool:

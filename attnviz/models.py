@@ -7,31 +7,25 @@ A Model is shared: nothing that a call does stays on it. It does not know where 
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from attnviz.edits import Edit
 from attnviz.encoding import Encoded, Reader
-from attnviz.errors import HeadError, InputError, MetricError, OutOfMemory, Unsupported
-from attnviz.layout import ATTENTIONS, Layout, forward_inputs, probe
+from attnviz.errors import HeadError, InputError, MetricError, Unsupported
+from attnviz.generation import Writing, continued
+from attnviz.info import ModelInfo, Origin, describe
+from attnviz.layout import Layout, forward_inputs, probe, returned_attentions, start_token
+from attnviz.memory import plain_out_of_memory
 from attnviz.metrics import Metric, Outputs
 from attnviz.tap import Call, Progress, run
-from attnviz.trace import LayerAttention, ModelInfo, Stored, Trace
+from attnviz.trace import LayerAttention, Stored, Trace
 
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a model came from, for captions."""
-
-    name: str = ""
-    revision: str = ""
-    note: str = ""
-    pooling: str = "mean"
+_MOST_WRITTEN = 128  # tokens of a target that nobody gave
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +40,7 @@ class Model:
     reader: Reader = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "info", _info(self))
+        object.__setattr__(self, "info", describe(self.hf_model, self.tokenizer, self.layout, self.origin))
         vocabulary = self.hf_model.get_input_embeddings().num_embeddings
         object.__setattr__(self, "reader", Reader(self.tokenizer, self.info.name, vocabulary, self.info.max_tokens))
 
@@ -78,26 +72,40 @@ class Model:
                         view-only model
         """
         source = self._encoded(text, input_ids, chat_template)
-        if self.info.family == "encoder-decoder":
-            raise Unsupported(f"{self.name} is an encoder-decoder; this version traces decoders and encoders only.")
-        if target is not None or decoder_input_ids is not None:
-            raise InputError(f"A target goes with an encoder-decoder; {self.name} is a {self.info.family}.")
         kept = tuple(edits)
+        decoder = self._decoder_side(source, target, decoder_input_ids, kept)
         call = Call(places=self.layout.places, edits=kept, progress=progress)
-        outputs = self._forward(source.ids, kept, call, output_attentions=not self.layout.exact)
-        logits, class_logits, embedding = self._results(outputs)
-        return Trace(
-            info=self.info,
-            text=source.text,
-            tokens=source.tokens,
-            attention=self._attention(call, outputs),
-            edits=kept,
-            edit_titles=tuple(edit.title for edit in kept),
-            raw_logits=logits,
-            class_logits=class_logits,
-            embedding=embedding,
-            decode=self.reader.decode,
-        )
+        outputs = self._forward(source, kept, call, decoder, output_attentions=not self.layout.exact)
+        return self.traces(call, outputs, [source], [decoder] if decoder else [])[0]
+
+    def generate(
+        self,
+        text: str | None = None,
+        *,
+        input_ids: Any = None,
+        max_new_tokens: int = 20,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        edits: Sequence[Edit] = (),
+        chat_template: bool = False,
+        progress: Progress | None = None,
+    ) -> Trace:
+        """Let the model continue a text (or translate it), and trace prompt and continuation as one run.
+
+        The trace equals that of the whole text given at once; `prompt_length` of its tokens were given. Stops at the
+        model's end token. Greedy unless a seed is given; the edits hold while writing and in the trace.
+
+        progress   called with (tokens written, most tokens) after each token; raise from it to stop
+        raises     as `trace`; Unsupported for a model that does not generate
+        """
+        if not self.info.has_vocabulary or self.info.family == "encoder":
+            raise Unsupported(f"{self.name} is an {self.info.family} without a next token: it cannot generate.")
+        source = self._encoded(text, input_ids, chat_template)
+        ids = self._written(source, tuple(edits), Writing(max_new_tokens, seed, temperature, progress))
+        if self.info.family == "encoder-decoder":
+            made = self.trace(input_ids=source.ids, decoder_input_ids=ids, edits=edits)
+            return replace(made, source_text=source.text, source_tokens=source.tokens, prompt_length=1)
+        return replace(self.trace(input_ids=ids, edits=edits), prompt_length=len(source.ids))
 
     def measure(
         self, metric: Metric, text: str | None = None, *, input_ids: Any = None, edits: Sequence[Edit] = ()
@@ -105,7 +113,8 @@ class Model:
         """The outcome of one run, in the metric's unit; with `edits`, of the edited run."""
         plan = metric.plan(self, self._encoded(text, input_ids, False).ids)
         self.reader.check_context(len(plan.ids))
-        logits, _, embedding = self._results(self._forward(plan.ids, tuple(edits)))
+        outputs = self._forward(self.reader.encode_ids(plan.ids), tuple(edits))
+        logits, _, embedding = self._results(outputs, 0)
         batch = Outputs(*(None if x is None else x[None] for x in (logits, embedding)))
         return float(plan.score(batch)[0])
 
@@ -119,7 +128,7 @@ class Model:
 
     def embed(self, text: str) -> torch.Tensor:
         """The pooled embedding of a text, [d_model], unedited; MetricError where the model gives none."""
-        embedding = self._results(self._forward(self.encode(text).ids, ()))[2]
+        embedding = self._results(self._forward(self.encode(text), ()), 0)[2]
         if embedding is None:
             raise MetricError(
                 f"Similarity needs a model that turns a text into a vector, such as 'minilm'; {self.name} has a head "
@@ -146,36 +155,109 @@ class Model:
             raise InputError("Give either a text or input_ids, and not both.")
         return self.encode(text, chat_template=chat_template)
 
-    def _forward(self, ids: Sequence[int], edits: tuple[Edit, ...], call: Call | None = None, **keywords: Any) -> Any:
+    def _decoder_side(self, source: Encoded, target: str | None, ids: Any, edits: tuple[Edit, ...]) -> Encoded | None:
+        """What an encoder-decoder's decoder reads: the target after the start token; greedy where none is given."""
+        if self.info.family != "encoder-decoder":
+            if target is not None or ids is not None:
+                raise InputError(f"A target goes with an encoder-decoder; {self.name} is a {self.info.family}.")
+            return None
+        if target is not None and ids is not None:
+            raise InputError("Give either a target or decoder_input_ids, and not both.")
+        if ids is not None:
+            return self.reader.encode_ids(ids)
+        if target is not None:
+            return self.reader.encode_target(target, start_token(self.hf_model))
+        written = self._written(source, edits, Writing(_MOST_WRITTEN))
+        end = self.hf_model.generation_config.eos_token_id
+        ends = end if isinstance(end, list) else [end]
+        # The end token is only ever predicted: nothing comes after it that would read it.
+        return self.reader.encode_ids(written[:-1] if len(written) > 1 and written[-1] in ends else written)
+
+    def _written(self, source: Encoded, edits: tuple[Edit, ...], writing: Writing) -> list[int]:
+        """The ids of the whole sequence that the model writes; never more than it can read."""
         self.check_edits(edits)
+        if self.info.max_tokens is not None:
+            given = 1 if self.info.family == "encoder-decoder" else len(source.ids)
+            self.reader.check_context(given + 1)
+            writing = replace(writing, most=min(writing.most, self.info.max_tokens - given))
+        inputs = self._inputs(source, None)
+        inputs.pop("use_cache", None)
+        with self._running(Call(places=self.layout.places, edits=edits, keep=False)):
+            return continued(self.hf_model, inputs, writing)
+
+    def _inputs(self, source: Encoded, decoder: Encoded | None) -> dict[str, Any]:
+        device = self.hf_model.device
+        inputs = {"input_ids": torch.tensor([source.ids], device=device)}
+        if decoder is not None:
+            inputs["decoder_input_ids"] = torch.tensor([decoder.ids], device=device)
+        return forward_inputs(self.hf_model, inputs)
+
+    def _forward(
+        self,
+        source: Encoded,
+        edits: tuple[Edit, ...],
+        call: Call | None = None,
+        decoder: Encoded | None = None,
+        **keywords: Any,
+    ) -> Any:
+        self.check_edits(edits)
+        keywords = {name: value for name, value in keywords.items() if value}
+        with self._running(call or Call(places=self.layout.places, edits=edits, keep=False)):
+            return self.hf_model(**self._inputs(source, decoder), **keywords)
+
+    @contextmanager
+    def _running(self, call: Call) -> Iterator[None]:
         if self.hf_model.training:
             raise InputError(f"{self.name} is in training mode, where dropout makes every run another: call eval().")
-        inputs = forward_inputs(self.hf_model, {"input_ids": torch.tensor([list(ids)], device=self.hf_model.device)})
-        keywords = {name: value for name, value in keywords.items() if value}
-        call = call or Call(places=self.layout.places, edits=edits, keep=False)
-        with _memory(self.hf_model.device), torch.no_grad(), run(call):
-            return self.hf_model(**inputs, **keywords)
+        with plain_out_of_memory(self.hf_model.device), torch.no_grad(), run(call):
+            yield
 
-    def _attention(self, call: Call, outputs: Any) -> dict[str, dict[int, LayerAttention]]:
+    def traces(self, call: Call, outputs: Any, sources: Sequence[Encoded], decoders: Sequence[Encoded]) -> list[Trace]:
+        """One trace for each text of a batch that ran as `call`; `decoders` is empty but for encoder-decoders."""
+        made = []
+        for row, source in enumerate(sources):
+            logits, class_logits, embedding = self._results(outputs, row)
+            main = decoders[row] if decoders else source
+            made.append(
+                Trace(
+                    info=self.info,
+                    text=main.text,
+                    tokens=main.tokens,
+                    source_text=source.text if decoders else "",
+                    source_tokens=source.tokens if decoders else (),
+                    attention=self._attention(call, outputs, row),
+                    edits=tuple(call.edits),
+                    edit_titles=tuple(edit.title for edit in call.edits),
+                    raw_logits=logits,
+                    class_logits=class_logits,
+                    embedding=embedding,
+                    decode=self.reader.decode,
+                )
+            )
+        return made
+
+    def _attention(self, call: Call, outputs: Any, row: int) -> dict[str, dict[int, LayerAttention]]:
         """By site and layer, what was recorded; of a view-only model, the attentions that it returned."""
         attention: dict[str, dict[int, LayerAttention]] = {site: {} for site in self.info.sites}
-        for place, recorded in call.recorded:
-            attention[place.site][place.layer] = recorded
+        for _, place, recorded in call.recorded:
+            if place is not None:
+                attention[place.site][place.layer] = recorded.row(row)
         for site in () if self.layout.exact else self.info.sites:
-            returned = next(filter(None, (getattr(outputs, name, None) for name in ATTENTIONS[site])))
-            weights = (w for w in returned if isinstance(w, torch.Tensor))
-            attention[site] = {layer: Stored(w) for layer, w in zip(self.layout.layers[site], weights, strict=True)}
+            weights = returned_attentions(outputs, site)
+            attention[site] = {
+                n: Stored(w[row : row + 1]) for n, w in zip(self.layout.layers[site], weights, strict=True)
+            }
         return attention
 
-    def _results(self, outputs: Any) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """(logits [position, vocab], class logits [class], embedding [d_model]) of the first text of a batch."""
+    def _results(self, outputs: Any, row: int) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """(logits [position, vocab], class logits [class], embedding [d_model]) of one text of a batch."""
         logits = getattr(outputs, "logits", None)
         if logits is not None:
-            return (logits[0], None, None) if self.info.has_vocabulary else (None, logits[0], None)
+            return (logits[row], None, None) if self.info.has_vocabulary else (None, logits[row], None)
         hidden = getattr(outputs, "last_hidden_state", None)
-        if hidden is None:
+        if hidden is None or self.info.family == "encoder-decoder":
             return None, None, None
-        return None, None, hidden[0, 0] if self.origin.pooling == "cls" else hidden[0].mean(0)
+        return None, None, hidden[row, 0] if self.origin.pooling == "cls" else hidden[row].mean(0)
 
 
 def wrap_model(hf_model: Any, tokenizer: Any = None, *, name: str = "", revision: str = "", note: str = "") -> Model:
@@ -194,69 +276,3 @@ def wrap_model(hf_model: Any, tokenizer: Any = None, *, name: str = "", revision
     hf_model.eval()
     name = name or str(getattr(hf_model.config, "_name_or_path", "")) or type(hf_model).__name__
     return Model(hf_model, tokenizer, probe(hf_model), Origin(name, revision, note))
-
-
-def _info(model: Model) -> ModelInfo:
-    layout, hf_model = model.layout, model.hf_model
-    config = hf_model.config.get_text_config()
-    several = layout.family == "encoder-decoder"
-    site = layout.sites[0]
-    return ModelInfo(
-        name=model.origin.name,
-        family=layout.family,
-        sites=layout.sites,
-        n_layers=dict(layout.n_layers) if several else layout.n_layers[site],
-        n_heads=dict(layout.n_heads) if several else layout.n_heads[site],
-        n_kv_heads=dict(layout.n_kv_heads) if several else layout.n_kv_heads[site],
-        d_head=layout.d_head,
-        d_model=int(getattr(config, "hidden_size", None) or hf_model.get_input_embeddings().embedding_dim),
-        device=str(hf_model.device),
-        dtype=str(hf_model.dtype).removeprefix("torch."),
-        layers=dict(layout.layers),
-        model_type=str(hf_model.config.model_type),
-        revision=model.origin.revision,
-        note=model.origin.note,
-        kernel=layout.kernel,
-        status="exact" if layout.exact else "view-only",
-        reason=layout.reason,
-        max_tokens=_max_tokens(hf_model, config),
-        n_parameters=sum(p.numel() for p in hf_model.parameters()),
-        has_vocabulary=hf_model.get_output_embeddings() is not None,
-        has_chat_template=bool(getattr(model.tokenizer, "chat_template", None)),
-    )
-
-
-def _max_tokens(hf_model: Any, config: Any) -> int | None:
-    """The number of positions the model has; relative positions (T5) have no end."""
-    for name in ("max_position_embeddings", "n_positions", "n_ctx"):
-        value = getattr(config, name, None)
-        if isinstance(value, int) and 0 < value < 10**9 and "t5" not in str(config.model_type):
-            # RoBERTa's family keeps the first positions, up to the padding id, for itself.
-            table = next((m for n, m in hf_model.named_modules() if n.endswith("embeddings.position_embeddings")), None)
-            reserved = getattr(table, "padding_idx", None)
-            return value - reserved - 1 if isinstance(reserved, int) else value
-    return None
-
-
-@contextmanager
-def _memory(device: torch.device) -> Iterator[None]:
-    """Turn running out of memory into an error that says so, with what was cached released."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
-            raise
-        release_memory()
-        raise OutOfMemory(
-            f"There is not enough memory on {device} for this text. Shorten it, choose a smaller model, or load the "
-            'model with device="cpu".'
-        ) from None
-
-
-def release_memory() -> None:
-    """Give unused memory back to the device."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif torch.backends.mps.is_available():
-        torch.mps.empty_cache()

@@ -50,21 +50,24 @@ class Place(NamedTuple):
 
 @dataclass
 class Call:
-    """One forward under way: what it records, what it edits, what it has met so far."""
+    """One forward under way: what it records, what it edits, what it has met so far.
 
-    places: Mapping[nn.Module, Sequence[Place]]
+    places     the attention modules to look at, each with its place (or places, in order, if layers share it); None to
+               record whatever calls attention, as the probe does
+    keep       whether to record
+    recorded   (module, its place or None, what it was given), in the order of the calls
+    """
+
+    places: Mapping[nn.Module, Sequence[Place]] | None
     edits: Sequence[Edit] = ()
     keep: bool = True
     progress: Progress | None = None
-    recorded: list[tuple[Place, Recorded]] = field(default_factory=list)
-    order: list[tuple[nn.Module, Recorded]] = field(default_factory=list)
-    explore: bool = False
+    recorded: list[tuple[nn.Module, Place | None, Recorded]] = field(default_factory=list)
     _times: Counter[nn.Module] = field(default_factory=Counter)
     _met: set[Place] = field(default_factory=set)
 
     def place(self, module: nn.Module) -> Place | None:
-        """The place of this call: a module that is shared by several layers is called once for each."""
-        places = self.places.get(module)
+        places = (self.places or {}).get(module)
         if not places:
             return None
         place = places[self._times[module] % len(places)]
@@ -74,7 +77,7 @@ class Call:
     def check(self) -> None:
         """Raise if an edit never met its layer."""
         for edit in self.edits:
-            wanted = {p for places in self.places.values() for p in places if edit.touches(*p)}
+            wanted = {p for places in (self.places or {}).values() for p in places if edit.touches(*p)}
             if not wanted <= self._met:
                 raise EditNotApplied(
                     f"The edit '{edit.title}' was not applied: the forward pass never reached its layer inside this "
@@ -85,12 +88,8 @@ class Call:
         self, kernel: Callable[..., Any], module: nn.Module, args: QKV, mask: torch.Tensor | None, keywords: dict
     ) -> Any:
         place = self.place(module)
-        if self.explore or (place is not None and self.keep):
-            recorded = _recorded(module, args, mask, keywords)
-            if self.explore:
-                self.order.append((module, recorded))
-            elif place is not None:
-                self.recorded.append((place, recorded))
+        if self.keep and (place is not None or self.places is None):
+            self.recorded.append((module, place, _recorded(module, args, mask, keywords)))
         z, weights = kernel(module, *args, mask, **keywords)
         if place is not None:
             for edit in self.edits:
@@ -98,7 +97,7 @@ class Call:
                     z = edit.output(z, *place)
             self._met.add(place)
             if self.progress is not None:
-                self.progress(len(self._met), sum(map(len, self.places.values())))
+                self.progress(len(self._met), sum(map(len, (self.places or {}).values())))
         return z, weights
 
 

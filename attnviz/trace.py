@@ -16,72 +16,12 @@ import pandas as pd
 import torch
 
 from attnviz.edits import Edit
-from attnviz.errors import HeadError, InputError
+from attnviz.errors import InputError
+from attnviz.info import ModelInfo
 from attnviz.tokens import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a model is; for encoder-decoders n_layers, n_heads, n_kv_heads are dicts by site.
-
-    family      "decoder", "encoder" or "encoder-decoder"
-    sites       ("decoder",), ("encoder",) or ("encoder", "decoder", "cross")
-    layers      by site, the layers that have attention; the others of `n_layers` have none
-    status      "exact": recorded and editable; "view-only": patterns can be read, nothing can be edited
-    reason      why a view-only model is so
-    max_tokens  the longest input the model reads; None where it has no limit
-    """
-
-    name: str
-    family: str
-    sites: tuple[str, ...]
-    n_layers: int | dict[str, int]
-    n_heads: int | dict[str, int]
-    n_kv_heads: int | dict[str, int]
-    d_head: int
-    d_model: int
-    device: str
-    dtype: str
-    layers: Mapping[str, tuple[int, ...]]
-    model_type: str = ""
-    revision: str = ""
-    note: str = ""
-    kernel: str = ""
-    status: str = "exact"
-    reason: str = ""
-    max_tokens: int | None = None
-    n_parameters: int = 0
-    has_vocabulary: bool = False
-    has_chat_template: bool = False
-
-    def layers_of(self, site: str) -> int:
-        return self.n_layers[site] if isinstance(self.n_layers, dict) else self.n_layers
-
-    def heads_of(self, site: str) -> int:
-        return self.n_heads[site] if isinstance(self.n_heads, dict) else self.n_heads
-
-    def site(self, site: str | None) -> str:
-        """The site meant by `site`; None is the only one, or the first."""
-        if site is None:
-            return self.sites[0]
-        if site not in self.sites:
-            raise HeadError(f"{self.name} has attention at {', '.join(self.sites)}; got site {site!r}.")
-        return site
-
-    def check_head(self, layer: int, head: int | None, site: str | None = None) -> str:
-        """The site, if the model has this layer and head there; HeadError otherwise."""
-        site = self.site(site)
-        n_layers, n_heads = self.layers_of(site), self.heads_of(site)
-        if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < n_layers:
-            raise HeadError(f"{self.name} has layers 0 to {n_layers - 1}; got layer {layer!r}.")
-        if layer not in self.layers[site]:
-            raise HeadError(f"Layer {layer} of {self.name} has no attention; layers with it: {self.layers[site]}.")
-        if head is not None and (isinstance(head, bool) or not isinstance(head, int) or not 0 <= head < n_heads):
-            raise HeadError(f"{self.name} has heads 0 to {n_heads - 1} in a layer; got head {head!r}.")
-        return site
 
 
 class LayerAttention(Protocol):
@@ -142,6 +82,8 @@ class Trace:
 
     tokens          the tokens whose positions the outputs have: the decoder's, or the encoder's where it stands alone
     source_tokens   the encoder's tokens of an encoder-decoder, else ()
+    past_tokens     what a cache held before these tokens (`attnviz.record`), else (); keys are past_tokens + tokens
+    prompt_length   of a generated trace, how many of the tokens were given
     logits          [position, vocab] in the model's dtype and on its device; None without a vocabulary head
     class_logits    [class] for sequence classification, else None
     embedding       [d_model] pooled, for models without a head, else None
@@ -154,6 +96,7 @@ class Trace:
     attention: Mapping[str, Mapping[int, LayerAttention]]
     source_text: str = ""
     source_tokens: tuple[Token, ...] = ()
+    past_tokens: tuple[Token, ...] = ()
     edits: tuple[Edit, ...] = ()
     edit_titles: tuple[str, ...] = ()
     raw_logits: torch.Tensor | None = None
@@ -177,9 +120,9 @@ class Trace:
         """(query tokens, key tokens) of a site."""
         site = self.info.site(site)
         if self.info.family != "encoder-decoder":
-            return self.tokens, self.tokens
+            return self.tokens, self.past_tokens + self.tokens
         queries = self.source_tokens if site == "encoder" else self.tokens
-        keys = self.tokens if site == "decoder" else self.source_tokens
+        keys = self.past_tokens + self.tokens if site == "decoder" else self.source_tokens
         return queries, keys
 
     def layers(self, site: str | None = None) -> tuple[int, ...]:
@@ -187,7 +130,10 @@ class Trace:
         return tuple(sorted(self.attention[self.info.site(site)]))
 
     def layer(self, layer: int, site: str | None = None) -> LayerAttention:
-        return self.attention[self.info.check_head(layer, None, site)][layer]
+        site = self.info.check_head(layer, None, site)
+        if layer not in self.attention[site]:
+            raise InputError(f"This run did not pass through {site} layer {layer}, so there is nothing to show of it.")
+        return self.attention[site][layer]
 
     def pattern(self, layer: int, head: int | None = None, site: str | None = None) -> torch.Tensor:
         """The attention pattern after the softmax, made now from this run's queries and keys.

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 
 from attnviz.errors import InputError
+from attnviz.info import ModelInfo
 from attnviz.recorded import Recorded
 from attnviz.tokens import Token
-from attnviz.trace import LayerAttention, ModelInfo, Stored, TopK, Trace
+from attnviz.trace import LayerAttention, Stored, TopK, Trace
 
 FORMAT = 1
 _MODELLING = re.compile(r"transformers\.models\.[a-z0-9_]+\.modeling_[a-z0-9_]+")
@@ -42,6 +43,7 @@ def write(trace: Trace, path: Path) -> Path:
         "source_text": trace.source_text,
         "tokens": [dataclasses.astuple(token) for token in trace.tokens],
         "source_tokens": [dataclasses.astuple(token) for token in trace.source_tokens],
+        "past_tokens": [dataclasses.astuple(token) for token in trace.past_tokens],
         "edit_titles": list(trace.edit_titles),
         "prompt_length": trace.prompt_length,
         "outputs": {name: shelf.put(getattr(trace, name)) for name in _OUTPUTS},
@@ -156,6 +158,7 @@ def _trace_from_json(about: dict[str, Any], tensors: dict[str, torch.Tensor]) ->
         source_text=about["source_text"],
         tokens=tuple(_token(x) for x in about["tokens"]),
         source_tokens=tuple(_token(x) for x in about["source_tokens"]),
+        past_tokens=tuple(_token(x) for x in about["past_tokens"]),
         attention={
             site: {int(i): layer(held) for i, held in layers.items()} for site, layers in about["layers"].items()
         },

@@ -11,7 +11,8 @@ from attnviz.edits import Head
 from attnviz.errors import ShapeError
 from attnviz.figures.labels import head_words, model_words, plain, run_words, token_ticks
 from attnviz.figures.palette import Theme, colorscale
-from attnviz.trace import ModelInfo, Trace
+from attnviz.info import ModelInfo
+from attnviz.trace import Trace
 
 _PAPER = {"light": "#ffffff", "dark": "#0e1117"}
 _INK = {"light": "#1c2030", "dark": "#e6e9f2"}

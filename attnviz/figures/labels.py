@@ -6,8 +6,9 @@ import html
 from collections.abc import Sequence
 
 from attnviz.edits import Head
+from attnviz.info import ModelInfo
 from attnviz.tokens import Token
-from attnviz.trace import ModelInfo, Trace
+from attnviz.trace import Trace
 
 _SITE_WORDS = {"encoder": "encoder self-attention", "decoder": "decoder self-attention", "cross": "cross-attention"}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import streamlit as st
 
 from attnviz.embedded import EMBEDDED
+from attnviz.info import ModelInfo
 from attnviz.settings import settings
-from attnviz.trace import ModelInfo
 from attnviz.ui import say
 from attnviz.ui.session import select, selection, stores
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from attnviz.edits import Head
+from attnviz.info import ModelInfo
 from attnviz.tokens import Token
-from attnviz.trace import ModelInfo, Trace
+from attnviz.trace import Trace
 
 SCORES = ("between", "sink", "entropy")
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from cachetools import LRUCache, TTLCache
 
-from attnviz.models import Model, release_memory
+from attnviz.memory import release_memory
+from attnviz.models import Model
 from attnviz.trace import Trace
 
 
