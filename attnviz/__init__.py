@@ -11,6 +11,7 @@ from attnviz.edits import Head
 from attnviz.errors import AttnvizError
 from attnviz.info import ModelInfo
 from attnviz.models import Model, wrap_model
+from attnviz.recording import Recording, record
 from attnviz.tokens import Token
 from attnviz.trace import Trace
 from attnviz.tracefile import load_trace
@@ -20,6 +21,7 @@ __all__ = [
     "Head",
     "Model",
     "ModelInfo",
+    "Recording",
     "Token",
     "Trace",
     "edits",
@@ -28,6 +30,7 @@ __all__ = [
     "load_model",
     "load_trace",
     "metrics",
+    "record",
     "wrap_model",
 ]
 __version__ = "0.1.0"

@@ -6,8 +6,6 @@ Weights are data here and never programs: safetensors only, and no code from a c
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import importlib.util
 import json
 import os
 import re
@@ -108,8 +106,7 @@ def _find(name: str, revision: str | None, allow_pickle: bool, say: Stage) -> tu
     if name in EMBEDDED:
         entry = EMBEDDED[name]
         folder = embedded_folder(entry, say)
-        version = f"{entry.distribution} {importlib.metadata.version(entry.distribution)}"
-        return Origin(entry.title, version, entry.note, _pooling(folder)), str(folder), {}
+        return Origin(entry.title, entry.version, entry.note, _pooling(folder)), str(folder), {}
     path = Path(name).expanduser()
     if path.is_dir():
         _check_folder(path, allow_pickle)

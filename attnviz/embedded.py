@@ -21,15 +21,25 @@ Stage = Callable[[str, float], None]  # what is going on, share done in [0, 1]
 
 @dataclass(frozen=True)
 class Embedded:
-    """A model that comes as a Python package, with real weights and no Hub."""
+    """A model with real weights that needs no Hub: from a Python package, or from this project's assets.
+
+    package, distribution   where its package is found and what it is called; "" for assets
+    folder, gguf            its checkpoint folder there, or the GGUF file that is converted to one
+    """
 
     name: str
     title: str
-    package: str
-    distribution: str
+    package: str = ""
+    distribution: str = ""
     gguf: str = ""
     folder: str = ""
     note: str = ""
+
+    @property
+    def version(self) -> str:
+        if not self.distribution:
+            return "trained with assets/dates/train.py"
+        return f"{self.distribution} {importlib.metadata.version(self.distribution)}"
 
 
 EMBEDDED = {
@@ -49,6 +59,12 @@ EMBEDDED = {
         folder="model",
         note="a sentence encoder, trained on English",
     ),
+    "dates": Embedded(
+        "dates",
+        "dates",
+        folder="dates",
+        note="a toy: turns written English dates into ISO dates, and knows nothing else",
+    ),
 }
 
 
@@ -64,6 +80,8 @@ def embedded_names() -> str:
 
 
 def _package_folder(entry: Embedded) -> Path:
+    if not entry.package:
+        return Path(__file__).resolve().parents[1] / "assets"
     spec = importlib.util.find_spec(entry.package)  # found, not imported: its own imports are not needed here
     if spec is None or not spec.submodule_search_locations:
         raise ModelNotFound(
@@ -77,8 +95,7 @@ def embedded_folder(entry: Embedded, say: Stage) -> Path:
     package = _package_folder(entry)
     if not entry.gguf:
         return package / entry.folder
-    version = importlib.metadata.version(entry.distribution)
-    return convert_gguf(package / entry.gguf, cache_dir() / "models" / f"{entry.name}-{version}", say)
+    return convert_gguf(package / entry.gguf, cache_dir() / "models" / entry.version.replace(" ", "-"), say)
 
 
 def convert_gguf(gguf: Path, folder: Path, say: Stage | None = None) -> Path:

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from contextvars import Token as Restore
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -104,14 +105,23 @@ class Call:
 _CALL: ContextVar[Call | None] = ContextVar("attnviz_call", default=None)
 
 
+def begin(call: Call) -> Restore[Call | None]:
+    """Make `call` the one that this thread's forward passes report to, until `end` is given what comes back."""
+    return _CALL.set(call)
+
+
+def end(restore: Restore[Call | None]) -> None:
+    _CALL.reset(restore)
+
+
 @contextmanager
 def run(call: Call) -> Iterator[Call]:
-    """Make `call` the one that this thread's forward passes report to."""
-    token = _CALL.set(call)
+    """A block whose forward passes report to `call`; raises at its end if an edit never met its layer."""
+    restore = begin(call)
     try:
         yield call
     finally:
-        _CALL.reset(token)
+        end(restore)
     call.check()
 
 

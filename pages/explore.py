@@ -25,12 +25,14 @@ with facts:
     model_facts(model.info)
     texts.chat_switch(model)
 
+texts.target_field(model)
 trace = work.trace_for(model, selection())
 focus, problems = selection().fit(trace)
 show(selection().at(focus))
 say.notes([*take_notes(), *problems])
 
 try:
+    views.site_picker(trace.info, focus.head.site)
     views.strip(trace, focus)
     grid_column, map_column = st.columns([2, 3], gap="medium")
     with grid_column:

@@ -10,7 +10,7 @@ from attnviz.embedded import EMBEDDED
 from attnviz.info import ModelInfo
 from attnviz.settings import settings
 from attnviz.ui import say
-from attnviz.ui.session import select, selection, stores
+from attnviz.ui.session import fitting_example, select, selection, stores
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _OTHER = "another"
@@ -41,6 +41,7 @@ def model_picker() -> None:
         st.session_state["model-other-open"] = name == _OTHER
         if name != _OTHER:
             select(model=name)
+            fitting_example(name)
 
     def typed() -> None:
         name = st.session_state["model-name"].strip()

@@ -37,7 +37,7 @@ class Selection:
     """Model, text, head, query and key; None leaves the choice to `fit`.
 
     text    key of the text in the text store; "" before there is one
-    other   key of the second text, for models that compare two
+    other   key of the second text: one to compare with, or the target of an encoder-decoder
     score   what colours the grid of heads: one of SCORES
     chat    the text is wrapped in the model's chat template
     """
@@ -95,7 +95,7 @@ class Selection:
         if site is not None and site not in info.sites:
             problems.append(f"{info.name} has no attention at {site!r}")
             site = None
-        site = site or info.sites[0]
+        site = site or info.sites[-1]  # of an encoder-decoder, cross-attention: what it is opened for
         layer, head = self.layer, self.head
         if layer is None or head is None:
             layer, head = start_head(info, site)

@@ -92,3 +92,12 @@ def take_notes() -> list[str]:
 
 def text_of(key: str) -> str:
     return stores().texts.get(key) or ""
+
+
+def fitting_example(model: str) -> None:
+    """If the text is an example made for another model, take this model's own: nobody's typing is lost."""
+    mine = [example["text"] for example in examples() if example.get("model", "") in (model, "")]
+    own = [example["text"] for example in examples() if example.get("model") == model]
+    text = text_of(selection().text)
+    if any(text == example["text"] for example in examples()) and text not in (own or mine):
+        select(text=stores().texts.put((own or mine)[0]), other="")

@@ -61,9 +61,10 @@ def use_text(text: str) -> None:
 def example_picker() -> None:
     """Example texts, each with what to look for."""
 
-    def picked(text: str) -> None:
+    def picked(text: str, model: str) -> None:
         retry()
-        select(text=stores().texts.put(text))
+        select(model=model)
+        select(text=stores().texts.put(text), other="")
 
     with st.popover("Examples", icon=":material/lightbulb:"):
         for example in examples():
@@ -71,9 +72,26 @@ def example_picker() -> None:
                 f"**{example['title']}** — {say.plain(example['hint'])}",
                 key=f"example-{example['id']}",
                 on_click=picked,
-                args=(example["text"],),
+                args=(example["text"], example.get("model", selection().model)),
                 type="tertiary",
             )
+
+
+def target_field(model: Model) -> None:
+    """For encoder-decoders: what the decoder is to read; empty, and the model writes it."""
+    if model.info.family != "encoder-decoder":
+        return
+    chosen = selection()
+    if st.session_state.get("target-of") != chosen.other:
+        st.session_state["target"], st.session_state["target-of"] = text_of(chosen.other), chosen.other
+
+    def typed() -> None:
+        text = st.session_state["target"]
+        key = stores().texts.put(text) if text.strip() else ""
+        st.session_state["target-of"] = key
+        select(other=key, query=None, key=None)
+
+    st.text_input("Target", key="target", on_change=typed, placeholder="Leave empty to let the model write it")
 
 
 def chat_switch(model: Model) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -10,6 +12,7 @@ import streamlit as st
 from attnviz.figures.labels import head_words, model_words, run_words
 from attnviz.figures.palette import SEQUENTIAL
 from attnviz.heads import Scores
+from attnviz.info import ModelInfo
 from attnviz.metrics import Similarity
 from attnviz.models import Model
 from attnviz.text import visible
@@ -25,6 +28,7 @@ SCORE_TITLES = {
     "sink": "First token",
     "entropy": "Entropy",
 }
+SITE_TITLES = {"encoder": "Encoder", "decoder": "Decoder", "cross": "Cross-attention"}
 _SCORE_CAPTIONS = {
     "between": "Attention that the selected query pays to the selected key in each head, a share of 1.",
     "sink": "Mean attention that later queries pay to the first token: where heads rest, rarely a finding.",
@@ -36,22 +40,61 @@ def strip(trace: Trace, focus: Focus) -> None:
     """The text, each token tinted by the attention that the selected query pays to it in the selected head."""
     queries, keys = trace.axes(focus.head.site)
     weights = _row(trace, focus)
-    if trace.info.family == "decoder":
+    if trace.info.family == "decoder" or focus.head.site == "decoder":
         weights[focus.query + 1 :] = np.nan
+    apart = queries != keys
+    if apart:
+        _query_strip(queries, focus)
     token_strip(
         [token.text for token in keys],
         weights,
         key="strip",
-        kinds=[_kind(token) for token in keys],
-        breaks=["↵" in token.text for token in keys],
-        starts_word=[i == 0 or t.word is None or t.word != keys[i - 1].word for i, t in enumerate(keys)],
+        **_flow(keys),
         palettes=SEQUENTIAL,
         high=_round_up(float(np.nanmax(weights))),
-        selected=focus.query if queries is keys else None,
+        selected=None if apart else focus.query,
         target=focus.key,
-        label="The text, token by token. Pick a token to make it the query.",
+        label=f"The text, token by token. Pick a token to make it the {'key' if apart else 'query'}.",
+        on_pick=lambda index: select(**{"key" if apart else "query": index}),
+    )
+
+
+def _query_strip(queries: Sequence[Token], focus: Focus) -> None:
+    """Queries that are not the keys: what the model wrote, untinted, to choose the query from."""
+    token_strip(
+        [token.text for token in queries],
+        np.zeros(len(queries), np.float32),
+        key="query-strip",
+        **_flow(queries),
+        palettes=SEQUENTIAL,
+        high=1.0,
+        selected=focus.query,
+        target=None,
+        label="What the model writes, token by token. Pick a token to make it the query.",
         on_pick=lambda index: select(query=index),
     )
+
+
+def _flow(tokens: Sequence[Token]) -> dict[str, Any]:
+    """How tokens run as a text: their kinds, line breaks, and which stand apart from the one before."""
+    return {
+        "kinds": [_kind(token) for token in tokens],
+        "breaks": ["↵" in token.text for token in tokens],
+        "starts_word": [i == 0 or t.word is None or t.word != tokens[i - 1].word for i, t in enumerate(tokens)],
+    }
+
+
+def site_picker(info: ModelInfo, current: str | None) -> None:
+    """Which attention of an encoder-decoder to look at."""
+    if len(info.sites) > 1:
+        st.session_state["site"] = current
+        st.segmented_control(
+            "Attention",
+            info.sites,
+            key="site",
+            format_func=SITE_TITLES.__getitem__,
+            on_change=lambda: select(site=st.session_state["site"] or current, layer=None, query=None, key=None),
+        )
 
 
 def score_picker(current: str) -> str:
@@ -131,7 +174,8 @@ def map_caption(trace: Trace, focus: Focus) -> None:
 def outcome(model: Model, trace: Trace, chosen: Selection, focus: Focus) -> None:
     """What the model makes of the text: its next token, or for a sentence encoder a similarity."""
     if trace.info.has_vocabulary:
-        _predictions(trace, focus.query)
+        last = len(trace.tokens) - 1
+        _predictions(trace, last if focus.head.site == "encoder" else focus.query)
     elif trace.embedding is not None:
         _similarity(model, trace, chosen)
     elif trace.class_logits is not None:
@@ -140,7 +184,7 @@ def outcome(model: Model, trace: Trace, chosen: Selection, focus: Focus) -> None
 
 def _predictions(trace: Trace, query: int) -> None:
     token = trace.tokens[query]
-    decoder = trace.info.family == "decoder"
+    decoder = trace.info.family != "encoder"
     where = "after" if decoder else "at"
     st.markdown(f"**{'Predicted next' if decoder else 'Predicted here'}**")
     table = trace.predictions(query, k=8)

@@ -47,8 +47,9 @@ def model_for(chosen: Selection) -> Model:
 def trace_for(model: Model, chosen: Selection) -> Trace:
     """The trace of the chosen text, compact; stops the page with a sentence if there is none."""
     text = text_of(chosen.text)
+    target = text_of(chosen.other) or None if model.info.family == "encoder-decoder" else None
     name = chosen.model or settings().default_model
-    key = (name, "trace", text, chosen.chat)
+    key = (name, "trace", text, target, chosen.chat)
     found = stores().traces.get(key)
     if found is not None:
         return cast(Trace, found)
@@ -56,7 +57,7 @@ def trace_for(model: Model, chosen: Selection) -> Trace:
     def trace(job: Job) -> Trace:
         check_length(model, text, chosen.chat)
         job.report("reading the text", 0.0)
-        made = model.trace(text, chat_template=chosen.chat, progress=job.step).compact()
+        made = model.trace(text, target, chat_template=chosen.chat, progress=job.step).compact()
         stores().traces.put(key, made)
         return made
 
@@ -67,7 +68,8 @@ def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
     """The chosen score of every head, [layer, head]."""
     if chosen.score == "between":
         return heads.attention_between(trace, focus.query, focus.key, site=focus.head.site)
-    key = (chosen.model or settings().default_model, chosen.score, trace.text, chosen.chat, focus.head.site)
+    name = chosen.model or settings().default_model
+    key = (name, chosen.score, trace.text, trace.source_text, chosen.chat, focus.head.site)
     found = stores().traces.get(key)
     if found is not None:
         return cast(np.ndarray, found)
