@@ -125,9 +125,12 @@ function createStrip(root, instance) {
       node.append(make("span", `sample ${className}`), make("span", "", words));
       return node;
     };
-    const scale = make("span", "item");
-    scale.append(make("span", "name", data.value_name), colourBar(data.palette, 0, data.high));
-    const items = [scale];
+    const items = [];
+    if (data.value_name) {
+      const scale = make("span", "item");
+      scale.append(make("span", "name", data.value_name), colourBar(data.palette, 0, data.high));
+      items.push(scale);
+    }
     if (data.selected !== null) items.push(item("query", "solid outline: query"));
     if (data.target !== null) items.push(item("key", "dashed outline: key"));
     if (weights.some(Number.isNaN)) items.push(make("span", "item dimmed", "faded: the query cannot see it"));
@@ -136,9 +139,10 @@ function createStrip(root, instance) {
     legend.replaceChildren(...items);
   }
 
+  const weight = (i) => (Number.isNaN(weights[i]) ? "cannot be seen" : formatValue(weights[i]));
   const describe = (i, between) => [
     ...indexAndToken(i, data.labels[i]),
-    Number.isNaN(weights[i]) ? `${between}cannot be seen` : `${between}${data.value_name} ${formatValue(weights[i])}`,
+    data.value_name ? `${between}${Number.isNaN(weights[i]) ? "" : `${data.value_name} `}${weight(i)}` : "",
     data.kinds[i] ? `${between}${data.kinds[i]} token` : "",
   ];
 
@@ -147,18 +151,16 @@ function createStrip(root, instance) {
   function showReadout() {
     const i = hover ?? (keyboardHere() ? cursor : data.selected);
     readout.classList.toggle("idle", chips[i] === undefined);
-    const idle = "Point at a token to read its weight; click to make it the query.";
+    const idle = `Point at a token to read it; click to make it the ${data.picks}.`;
     fillText(readout, chips[i] ? describe(i, " · ") : [idle]);
   }
 
   function buildTable() {
     return {
-      caption: `${data.value_name} of each token, in the order of the text`,
+      caption: data.value_name ? `${data.value_name} of each token, in the order of the text` : "The tokens in order",
       words: 2,
-      head: ["position", "token", data.value_name],
-      rows: data.labels.map((label, i) => [
-        String(i), label, Number.isNaN(weights[i]) ? "cannot be seen" : formatValue(weights[i]),
-      ]),
+      head: ["position", "token", ...(data.value_name ? [data.value_name] : [])],
+      rows: data.labels.map((label, i) => [String(i), label, ...(data.value_name ? [weight(i)] : [])]),
     };
   }
 

@@ -143,13 +143,15 @@ def token_strip(
     target: int | None,
     label: str,
     value_name: str = "attention",
+    picks: Literal["query", "key"] = "query",
     on_pick: Callable[[int], None],
 ) -> None:
     """Show the tokens `labels` [n] as a text, each tinted by its weight in `weights` [n], from 0 to `high`.
 
     A weight of NaN marks a token the query cannot see. `kinds` [n] holds "", "special" or "template"; after a token
     with `breaks` [n] a new line starts; a token without `starts_word` [n] is joined to the one before it.
-    `selected` is the query and `target` the key. `on_pick(index)` runs as a widget callback, before the script reruns.
+    `selected` is the query and `target` the key; a click picks a new one of `picks`. With no `value_name` there are no
+    weights to speak of. `on_pick(index)` runs as a widget callback, before the script reruns.
     """
     count = len(labels)
     if weights.shape != (count,) or not len(kinds) == len(breaks) == len(starts_word) == count:
@@ -181,6 +183,7 @@ def token_strip(
             "target": None if target is None else int(target),
             "label": label,
             "value_name": value_name,
+            "picks": picks,
         },
         on_pick_change=picked,
     )

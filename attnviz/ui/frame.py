@@ -68,8 +68,11 @@ def model_picker() -> None:
 
 def model_facts(info: ModelInfo) -> None:
     """What the chosen model is, in small print."""
-    shape = f"{info.n_layers} layers × {info.n_heads} heads"
-    lines = [f"{info.family}, {info.n_parameters / 1e6:,.0f} M parameters", shape, f"{info.device}, {info.dtype}"]
+    size = info.n_parameters / 1e6
+    shapes = [f"{info.layers_of(site)} layers × {info.heads_of(site)} heads" for site in info.sites]
+    if len(info.sites) > 1:
+        shapes = [f"{site}: {shape}" for site, shape in zip(info.sites, shapes, strict=True)]
+    lines = [f"{info.family}, {size:,.{0 if size >= 10 else 1}f} M parameters", *shapes, f"{info.device}, {info.dtype}"]
     lines += [f"{info.status}: {info.reason}"] if info.reason else []
     say.caption("\n".join(lines))
 

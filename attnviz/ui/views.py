@@ -55,6 +55,7 @@ def strip(trace: Trace, focus: Focus) -> None:
         selected=None if apart else focus.query,
         target=focus.key,
         label=f"The text, token by token. Pick a token to make it the {'key' if apart else 'query'}.",
+        picks="key" if apart else "query",
         on_pick=lambda index: select(**{"key" if apart else "query": index}),
     )
 
@@ -70,7 +71,8 @@ def _query_strip(queries: Sequence[Token], focus: Focus) -> None:
         high=1.0,
         selected=focus.query,
         target=None,
-        label="What the model writes, token by token. Pick a token to make it the query.",
+        label="What the decoder reads, token by token. Pick a token to make it the query.",
+        value_name="",
         on_pick=lambda index: select(query=index),
     )
 
@@ -165,6 +167,7 @@ def map_caption(trace: Trace, focus: Focus) -> None:
         f"{head_words(trace, head)}, {run_words(trace)} of {model_words(trace.info)}.",
         "Rows are queries, columns are keys; colour is attention after the softmax, a share of 1 in each row, on a "
         "square-root scale.",
+        *["Each row is the step that reads its token and writes the next one."] * (len(trace.info.sites) > 1),
         f"Selected: query {focus.query} “{queries[focus.query].text}” pays {weight:.4f} to key {focus.key} "
         f"“{keys[focus.key].text}”.",
         "It shows where the head looks, not what that does to the prediction.",
