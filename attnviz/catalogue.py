@@ -160,7 +160,12 @@ def _read(source: str, dtype: torch.dtype, options: dict[str, Any], allow_pickle
     auto = next((auto for ending, auto in _HEADS if architecture.endswith(ending)), "AutoModel")
     use_safetensors = None if allow_pickle else True
     loader = getattr(transformers, auto)
-    return config, loader.from_pretrained(source, dtype=dtype, use_safetensors=use_safetensors, **options)
+    options = {**options, "dtype": dtype, "use_safetensors": use_safetensors}
+    hf_model = loader.from_pretrained(source, **options)
+    if hf_model.config._attn_implementation != "eager" and not hf_model._can_set_attn_implementation():
+        # Its kernel is chosen for good when it is made, and only the eager one returns attentions.
+        hf_model = loader.from_pretrained(source, attn_implementation="eager", **options)
+    return config, hf_model
 
 
 def _tokenizer(source: str, options: dict[str, Any]) -> Any:

@@ -243,7 +243,7 @@ class Model:
             if place is not None:
                 attention[place.site][place.layer] = recorded.row(row)
         for site in () if self.layout.exact else self.info.sites:
-            weights = returned_attentions(outputs, site)
+            weights = returned_attentions(self.hf_model, outputs, site)
             attention[site] = {
                 n: Stored(w[row : row + 1]) for n, w in zip(self.layout.layers[site], weights, strict=True)
             }
