@@ -137,7 +137,7 @@ def _check_returned(hf_model: Any, inputs: Mapping[str, Any], seen: Mapping[str,
             rows = weights.float().sum(-1)
             if weights.shape[-2:] != sizes[site] or float(weights.min()) < 0 or float(rows.max()) > 1.01:
                 raise Unsupported(
-                    f"{type(hf_model).__name__} cannot be read: {why}, and the attentions that it returns are no shares "
+                    f"{type(hf_model).__name__} cannot be read: {why}, and the attentions it returns are no shares "
                     f"of a query's attention (shape {tuple(weights.shape)}, rows sum to up to {float(rows.max()):.3g})."
                 )
 
