@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from attnviz.errors import ModelNotFound
+from attnviz.errors import ModelError, ModelNotFound
 from attnviz.settings import settings
 
 Stage = Callable[[str, float], None]  # what is going on, share done in [0, 1]
@@ -95,7 +95,14 @@ def embedded_folder(entry: Embedded, say: Stage) -> Path:
     package = _package_folder(entry)
     if not entry.gguf:
         return package / entry.folder
-    return convert_gguf(package / entry.gguf, cache_dir() / "models" / entry.version.replace(" ", "-"), say)
+    folder = cache_dir() / "models" / entry.version.replace(" ", "-")
+    try:
+        return convert_gguf(package / entry.gguf, folder, say)
+    except OSError as error:
+        raise ModelError(
+            f"{entry.title} could not be converted into {folder}: {error}. It needs a folder that can be written, with "
+            "600 MB free; set ATTNVIZ_CACHE_DIR to one."
+        ) from error
 
 
 def convert_gguf(gguf: Path, folder: Path, say: Stage | None = None) -> Path:
