@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -26,16 +26,12 @@ from torch import nn
 from attnviz.edits import SITES, Head, ZeroHeads
 from attnviz.errors import Unsupported
 from attnviz.recorded import Recorded
+from attnviz.returned import attentions_by_site, causal, check_returned
 from attnviz.tap import Call, Place, install, kernel_name, run
 
 SOURCE_LENGTH, TARGET_LENGTH = 8, 5  # unequal, so that cross-attention shows itself by its shape
 # How far the tap's float32 patterns may lie from eager's in the model's own dtype, and rows' sums above 1.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
-_ATTENTIONS = {
-    "encoder": ("encoder_attentions", "attentions"),
-    "decoder": ("decoder_attentions", "attentions"),
-    "cross": ("cross_attentions",),
-}
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ def probe(hf_model: Any) -> Layout:
     inputs = probe_inputs(hf_model)
     kernel = kernel_name(hf_model)
     reference = _eager(hf_model, inputs)
-    seen = _attentions(hf_model, reference)
+    seen = attentions_by_site(hf_model, reference)
     try:
         install(hf_model)
         call = Call(places=None)
@@ -123,23 +119,9 @@ def probe(hf_model: Any) -> Layout:
             "attention goes through transformers' AttentionInterface are supported exactly, models that return "
             "attentions are view-only."
         )
-    _check_returned(hf_model, inputs, seen, reason)
+    check_returned(hf_model, inputs, seen, reason)
     hf_model.set_attn_implementation("eager")
     return _view_only(hf_model, seen, reason)
-
-
-def _check_returned(hf_model: Any, inputs: Mapping[str, Any], seen: Mapping[str, list[torch.Tensor]], why: str) -> None:
-    """Refuse a model whose attentions are not patterns: a wrong picture is worse than none."""
-    source, target = (inputs[n].shape[1] if n in inputs else 0 for n in ("input_ids", "decoder_input_ids"))
-    sizes = {"encoder": (source, source), "decoder": (target or source,) * 2, "cross": (target, source)}
-    for site, patterns in seen.items():
-        for weights in patterns:
-            rows = weights.float().sum(-1)
-            if weights.shape[-2:] != sizes[site] or float(weights.min()) < 0 or float(rows.max()) > 1.01:
-                raise Unsupported(
-                    f"{type(hf_model).__name__} cannot be read: {why}, and the attentions it returns are no shares "
-                    f"of a query's attention (shape {tuple(weights.shape)}, rows sum to up to {float(rows.max()):.3g})."
-                )
 
 
 def _eager(hf_model: Any, inputs: Mapping[str, Any]) -> Any:
@@ -164,44 +146,6 @@ def _eager(hf_model: Any, inputs: Mapping[str, Any]) -> Any:
             hf_model.set_attn_implementation(before)
 
 
-def _attentions(hf_model: Any, outputs: Any) -> dict[str, list[torch.Tensor]]:
-    """The attentions a model returned, by site; layers without attention left out."""
-    seen: dict[str, list[torch.Tensor]] = {}
-    encoder_decoder = getattr(hf_model.config, "is_encoder_decoder", False)
-    for site in SITES if encoder_decoder else ("decoder",):
-        kept = returned_attentions(hf_model, outputs, site)
-        if kept:
-            seen[site] = kept
-    if not encoder_decoder and seen and not _causal(seen["decoder"]):
-        seen = {"encoder": seen["decoder"]}
-    return seen
-
-
-def returned_attentions(hf_model: Any, outputs: Any, site: str) -> list[torch.Tensor]:
-    """The attentions in a model's outputs at one site, [batch, head, query, key] each; [] if there are none."""
-    config = hf_model.config
-    banded = getattr(config, "attention_window", None) is not None and (
-        site == "encoder" or not config.is_encoder_decoder
-    )
-    for name in _ATTENTIONS[site]:
-        kept = [w for w in getattr(outputs, name, None) or () if isinstance(w, torch.Tensor) and w.dim() == 4]
-        if kept:
-            return [_unrolled(w) for w in kept] if banded else kept
-    return []
-
-
-def _unrolled(band: torch.Tensor) -> torch.Tensor:
-    """Sliding-window attention kept as a band (Longformer, LED), [batch, head, query, 1 + window], as a full pattern.
-
-    Column c of row i is the key i + c - window / 2.
-    """
-    length, width = band.shape[-2:]
-    full = band.new_zeros((*band.shape[:-1], length + width - 1))
-    columns = torch.arange(length, device=band.device)[:, None] + torch.arange(width, device=band.device)
-    full.scatter_(-1, columns.expand_as(band), band)
-    return full[..., width // 2 : width // 2 + length]
-
-
 def start_token(hf_model: Any) -> int:
     """The id that an encoder-decoder's decoder starts with."""
     for config in (hf_model.generation_config, hf_model.config, hf_model.config.get_text_config(decoder=True)):
@@ -212,16 +156,12 @@ def start_token(hf_model: Any) -> int:
     raise Unsupported(f"{type(hf_model).__name__} names no decoder_start_token_id, so a target cannot be given to it.")
 
 
-def _causal(patterns: Sequence[torch.Tensor]) -> bool:
-    return all(float(w.float().triu(1).abs().max()) == 0 for w in patterns)
-
-
 def _layout(hf_model: Any, kernel: str, order: list[tuple[nn.Module, Recorded]], seen: dict) -> Layout:
     patterns = [recorded.pattern() for _, recorded in order]
     encoder_decoder = bool(getattr(hf_model.config, "is_encoder_decoder", False))
     sites = [_site(w, encoder_decoder) for w in patterns]
     if not encoder_decoder:
-        sites = ["decoder" if _causal(patterns) else "encoder"] * len(patterns)
+        sites = ["decoder" if causal(patterns) else "encoder"] * len(patterns)
     names = {module: name for name, module in hf_model.named_modules()}
     gap = 0.0
     layers: dict[str, tuple[int, ...]] = {}

@@ -19,9 +19,10 @@ from attnviz.encoding import Encoded, Reader
 from attnviz.errors import HeadError, InputError, MetricError, Unsupported
 from attnviz.generation import Writing, continued
 from attnviz.info import ModelInfo, Origin, describe
-from attnviz.layout import Layout, forward_inputs, probe, returned_attentions, start_token
+from attnviz.layout import Layout, forward_inputs, probe, start_token
 from attnviz.memory import plain_out_of_memory
 from attnviz.metrics import Metric, Outputs
+from attnviz.returned import returned_attentions
 from attnviz.tap import Call, Progress, run
 from attnviz.trace import LayerAttention, Stored, Trace
 
