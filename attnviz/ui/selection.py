@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from attnviz.edits import Head
+from attnviz.embedded import EMBEDDED
 from attnviz.info import ModelInfo
 from attnviz.tokens import Token
 from attnviz.trace import Trace
@@ -122,9 +123,10 @@ class Selection:
 
 
 def start_head(info: ModelInfo, site: str) -> tuple[int, int]:
-    """The head to open with: one known to matter in the embedded model's first example, else the first."""
-    if info.name == "SmolLM2-135M-Instruct":
-        return 23, 3
+    """The head to open with: the one that an embedded model names, else the first."""
+    for entry in EMBEDDED.values():
+        if entry.title == info.name and entry.start[0] in info.layers[site]:
+            return entry.start
     return info.layers[site][0], 0
 
 
