@@ -22,6 +22,7 @@ from attnviz.memory import release_memory
 from attnviz.models import Model
 
 DEFAULT = "smollm2"
+READING = "reading the weights"  # the stage of loading that takes memory
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -58,18 +59,19 @@ def load_model(
     allow_pickle        take weights that are a pickle, which can run anything when opened
     raises              ModelNotFound, UnsafeModel, Unsupported, OutOfMemory, InputError; each says what to do
     """
+    import transformers
+
     say = progress or (lambda what, share: None)
     say("looking for the model", 0.0)
     target_device = pick_device(device)
     target_dtype = pick_dtype(dtype, target_device)
     origin, source, options = _find(str(name), revision, allow_pickle, say)
     options |= {"trust_remote_code": trust_remote_code}
-    say("reading the weights", 0.5)
     with _plain_errors(origin.name, source):
-        config, hf_model = _read(source, target_dtype, options, allow_pickle)
+        config = transformers.AutoConfig.from_pretrained(source, **options)
         tokenizer = _tokenizer(source, options)
-    with _plain_errors(origin.name, source):
-        hf_model = hf_model.to(target_device).eval()
+        say(READING, 0.5)
+        hf_model = _read(source, config, target_dtype, options, allow_pickle).to(target_device).eval()
     if not origin.revision and getattr(config, "_commit_hash", None):
         origin = Origin(origin.name, config._commit_hash, origin.note, origin.pooling)
     say("checking its attention", 0.9)
@@ -152,10 +154,9 @@ def _pooling(folder: Path) -> str:
     return "cls" if isinstance(settings, dict) and settings.get("pooling_mode_cls_token") is True else "mean"
 
 
-def _read(source: str, dtype: torch.dtype, options: dict[str, Any], allow_pickle: bool) -> tuple[Any, Any]:
+def _read(source: str, config: Any, dtype: torch.dtype, options: dict[str, Any], allow_pickle: bool) -> Any:
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(source, **options)
     architecture = str((getattr(config, "architectures", None) or [""])[0])
     auto = next((auto for ending, auto in _HEADS if architecture.endswith(ending)), "AutoModel")
     use_safetensors = None if allow_pickle else True
@@ -165,7 +166,7 @@ def _read(source: str, dtype: torch.dtype, options: dict[str, Any], allow_pickle
     if hf_model.config._attn_implementation != "eager" and not hf_model._can_set_attn_implementation():
         # Its kernel is chosen for good when it is made, and only the eager one returns attentions.
         hf_model = loader.from_pretrained(source, attn_implementation="eager", **options)
-    return config, hf_model
+    return hf_model
 
 
 def _tokenizer(source: str, options: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from attnviz.embedded import EMBEDDED
 from attnviz.info import ModelInfo
 from attnviz.settings import settings
 from attnviz.ui import say
-from attnviz.ui.session import fitting_example, select, selection, stores
+from attnviz.ui.session import fitting_example, select, selection
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _OTHER = "another"
@@ -29,9 +29,10 @@ def frame() -> None:
 def model_picker() -> None:
     """Choose an embedded model, or name one on the Hub or in a folder."""
     current = selection().model or settings().default_model
-    options = [*EMBEDDED, *[name for name in stores().models.names() if name not in EMBEDDED]]
-    if current not in options:
-        options.append(current)
+    mine: list[str] = st.session_state.setdefault("models-opened", [])  # other people's names stay theirs
+    if current not in EMBEDDED and current not in mine:
+        mine.append(current)
+    options = [*EMBEDDED, *mine[-8:]]
     titles = {name: entry.title for name, entry in EMBEDDED.items()}
     # The widget follows the Selection, which may have come from the address.
     st.session_state["model-choice"] = _OTHER if st.session_state.get("model-other-open") else current

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 from attnviz import heads
-from attnviz.catalogue import load_model
+from attnviz.catalogue import READING, load_model
 from attnviz.errors import AttnvizError, Cancelled, TextError
 from attnviz.models import Model
 from attnviz.settings import settings
@@ -32,12 +33,16 @@ def model_for(chosen: Selection) -> Model:
         return found
 
     def load(job: Job) -> Model:
+        def stage(doing: str, share: float) -> None:
+            job.report(doing, share)
+            if doing == READING:  # the model is there and can be read: not before that does another one go
+                stores().models.make_room()
+
         job.report("waiting for another model to load", 0.0)
         with stores().models.loading:
             ready = stores().models.get(name)
             if ready is None:
-                stores().models.make_room()
-                ready = load_model(name, progress=job.report)
+                ready = load_model(name, progress=stage)
                 stores().models.put(name, ready)
         return ready
 
@@ -49,7 +54,7 @@ def trace_for(model: Model, chosen: Selection) -> Trace:
     text = text_of(chosen.text)
     target = text_of(chosen.other) or None if model.info.family == "encoder-decoder" else None
     name = chosen.model or settings().default_model
-    key = (name, "trace", text, target, chosen.chat)
+    key = (name, "trace", _digest(text), _digest(target or ""), chosen.chat)
     found = stores().traces.get(key)
     if found is not None:
         return cast(Trace, found)
@@ -69,7 +74,7 @@ def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
     if chosen.score == "between":
         return heads.attention_between(trace, focus.query, focus.key, site=focus.head.site)
     name = chosen.model or settings().default_model
-    key = (name, chosen.score, trace.text, trace.source_text, chosen.chat, focus.head.site)
+    key = (name, chosen.score, _digest(trace.text), _digest(trace.source_text), chosen.chat, focus.head.site)
     found = stores().traces.get(key)
     if found is not None:
         return cast(np.ndarray, found)
@@ -82,6 +87,11 @@ def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
         return made
 
     return cast(np.ndarray, _finish(("scores", *key), "Scoring every head", compute))
+
+
+def _digest(text: str) -> str:
+    """A short stand-in for a text in a cache's key: the key's own size is not counted."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_length(model: Model, text: str, chat: bool) -> None:
