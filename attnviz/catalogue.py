@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from attnviz.embedded import EMBEDDED, Stage, embedded_folder, embedded_names
-from attnviz.errors import InputError, ModelError, ModelNotFound, OutOfMemory, UnsafeModel
+from attnviz.errors import AttnvizError, InputError, ModelError, ModelNotFound, OutOfMemory, UnsafeModel
 from attnviz.info import Origin
 from attnviz.layout import probe
 from attnviz.memory import release_memory
@@ -184,6 +184,8 @@ def _plain_errors(name: str, source: str) -> Any:
     """What loading can meet, as an AttnvizError that says what to do."""
     try:
         yield
+    except AttnvizError:
+        raise
     except (torch.OutOfMemoryError, MemoryError):
         release_memory()
         raise OutOfMemory(

@@ -91,7 +91,7 @@ def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
 
 def _digest(text: str) -> str:
     """A short stand-in for a text in a cache's key: the key's own size is not counted."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def check_length(model: Model, text: str, chat: bool) -> None:
