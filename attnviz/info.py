@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from attnviz.edits import SITES
 from attnviz.errors import HeadError
 from attnviz.layout import Layout
 
@@ -27,8 +28,10 @@ class ModelInfo:
     family      "decoder", "encoder" or "encoder-decoder"
     sites       ("decoder",), ("encoder",) or ("encoder", "decoder", "cross")
     layers      by site, the layers that have attention; the others of `n_layers` have none
-    status      "exact": recorded and editable; "view-only": patterns can be read, nothing can be edited
-    reason      why a view-only model is so
+    layer_heads by site, the number of heads in each of `layers`; n_heads is the largest
+    status      "exact": recorded and editable; "partial": so, but not at every site; "view-only": patterns can be
+                read, nothing can be edited
+    reason      why a model is view-only or partial
     max_tokens  the longest input the model reads; None where it has no limit
     """
 
@@ -43,6 +46,7 @@ class ModelInfo:
     device: str
     dtype: str
     layers: Mapping[str, tuple[int, ...]]
+    layer_heads: Mapping[str, tuple[int, ...]]
     model_type: str = ""
     revision: str = ""
     note: str = ""
@@ -71,13 +75,14 @@ class ModelInfo:
     def check_head(self, layer: int, head: int | None, site: str | None = None) -> str:
         """The site, if the model has this layer and head there; HeadError otherwise."""
         site = self.site(site)
-        n_layers, n_heads = self.layers_of(site), self.heads_of(site)
+        n_layers = self.layers_of(site)
         if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < n_layers:
             raise HeadError(f"{self.name} has layers 0 to {n_layers - 1}; got layer {layer!r}.")
         if layer not in self.layers[site]:
             raise HeadError(f"Layer {layer} of {self.name} has no attention; layers with it: {self.layers[site]}.")
+        n_heads = self.layer_heads[site][self.layers[site].index(layer)]
         if head is not None and (isinstance(head, bool) or not isinstance(head, int) or not 0 <= head < n_heads):
-            raise HeadError(f"{self.name} has heads 0 to {n_heads - 1} in a layer; got head {head!r}.")
+            raise HeadError(f"{self.name} has heads 0 to {n_heads - 1} in layer {layer}; got head {head!r}.")
         return site
 
 
@@ -86,6 +91,10 @@ def describe(hf_model: Any, tokenizer: Any, layout: Layout, origin: Origin) -> M
     config = hf_model.config.get_text_config()
     several = layout.family == "encoder-decoder"
     site = layout.sites[0]
+    missing = ""
+    if several and set(layout.sites) != set(SITES):
+        absent = " and ".join(name for name in SITES if name not in layout.sites)
+        missing = f"its {absent} attention works on blocks, outside transformers' AttentionInterface, and is not shown"
     return ModelInfo(
         name=origin.name,
         family=layout.family,
@@ -98,12 +107,13 @@ def describe(hf_model: Any, tokenizer: Any, layout: Layout, origin: Origin) -> M
         device=str(hf_model.device),
         dtype=str(hf_model.dtype).removeprefix("torch."),
         layers=dict(layout.layers),
+        layer_heads=dict(layout.layer_heads),
         model_type=str(hf_model.config.model_type),
         revision=origin.revision,
         note=origin.note,
         kernel=layout.kernel,
-        status="exact" if layout.exact else "view-only",
-        reason=layout.reason,
+        status="view-only" if not layout.exact else "partial" if missing else "exact",
+        reason=layout.reason or missing,
         max_tokens=_max_tokens(hf_model, config),
         n_parameters=sum(p.numel() for p in hf_model.parameters()),
         has_vocabulary=hf_model.get_output_embeddings() is not None,

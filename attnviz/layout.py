@@ -26,8 +26,8 @@ from torch import nn
 from attnviz.edits import SITES, Head, ZeroHeads
 from attnviz.errors import Unsupported
 from attnviz.recorded import Recorded
-from attnviz.returned import attentions_by_site, causal, check_returned
-from attnviz.tap import Call, Place, install, kernel_name, run
+from attnviz.returned import attentions_by_site, causal, check_returned, sizes_by_site
+from attnviz.tap import Call, Place, implementations, install, kernel_name, restore, run, text_model
 
 SOURCE_LENGTH, TARGET_LENGTH = 8, 5  # unequal, so that cross-attention shows itself by its shape
 # How far the tap's float32 patterns may lie from eager's in the model's own dtype, and rows' sums above 1.
@@ -51,6 +51,7 @@ class Layout:
     n_layers: Mapping[str, int]
     n_heads: Mapping[str, int]
     n_kv_heads: Mapping[str, int]
+    layer_heads: Mapping[str, tuple[int, ...]]
     d_head: int
     gap: float
     reason: str = ""
@@ -63,10 +64,10 @@ class Layout:
 def probe_inputs(hf_model: Any) -> dict[str, torch.Tensor]:
     """A short input of ordinary token ids for any text model."""
     config = hf_model.config.get_text_config()
-    special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "decoder_start")}
-    for value in list(special):
-        special |= set(value) if isinstance(value, list) else set()
-        special -= {value} if isinstance(value, list) else set()
+    special: set[int | None] = set()
+    for name in ("pad", "bos", "eos", "decoder_start"):
+        value = getattr(config, f"{name}_token_id", None)
+        special |= set(value) if isinstance(value, list | tuple) else {value}
     vocabulary = int(config.vocab_size)
     ordinary = [i for i in range(min(vocabulary, 64)) if i not in special] or [0]
     ids = [ordinary[(7 * i + 3) % len(ordinary)] for i in range(SOURCE_LENGTH)]
@@ -94,6 +95,15 @@ def main_output(outputs: Any) -> torch.Tensor:
 @torch.no_grad()
 def probe(hf_model: Any) -> Layout:
     """Find the layout of a model and install the tap; raises Unsupported for one whose attention cannot be seen."""
+    before = implementations(hf_model)
+    try:
+        return _probe(hf_model)
+    except Exception:
+        restore(before)  # a model that is refused computes what it computed before
+        raise
+
+
+def _probe(hf_model: Any) -> Layout:
     inputs = probe_inputs(hf_model)
     kernel = kernel_name(hf_model)
     reference = _eager(hf_model, inputs)
@@ -106,7 +116,7 @@ def probe(hf_model: Any) -> Layout:
         if not call.recorded:
             raise Unsupported("its attention does not go through transformers' AttentionInterface")
         order = [(module, recorded) for module, _, recorded in call.recorded]
-        layout = _layout(hf_model, kernel, order, seen)
+        layout = _layout(hf_model, kernel, order, seen, sizes_by_site(inputs))
         _check_edit(hf_model, layout, inputs)
         return layout
     except Unsupported as error:
@@ -125,11 +135,11 @@ def probe(hf_model: Any) -> Layout:
 
 
 def _eager(hf_model: Any, inputs: Mapping[str, Any]) -> Any:
-    before = hf_model.config._attn_implementation
+    before = implementations(hf_model)
     try:
-        if before != "eager":
+        if any(name != "eager" for _, name in before):
             hf_model.set_attn_implementation("eager")
-        if hf_model.config._attn_implementation != "eager":
+        if text_model(hf_model).config._attn_implementation != "eager":
             # Falcon's other path returns attentions that its mask was added to as numbers: plausible, and wrong.
             raise Unsupported(
                 f'{type(hf_model).__name__} can only be read when it was loaded with attn_implementation="eager"; '
@@ -142,8 +152,7 @@ def _eager(hf_model: Any, inputs: Mapping[str, Any]) -> Any:
             "nothing could be checked against it."
         ) from error
     finally:
-        if hf_model.config._attn_implementation != before:
-            hf_model.set_attn_implementation(before)
+        restore(before)  # not by name: a part of the model may refuse the name that it had (vibevoice_asr)
 
 
 def start_token(hf_model: Any) -> int:
@@ -156,7 +165,15 @@ def start_token(hf_model: Any) -> int:
     raise Unsupported(f"{type(hf_model).__name__} names no decoder_start_token_id, so a target cannot be given to it.")
 
 
-def _layout(hf_model: Any, kernel: str, order: list[tuple[nn.Module, Recorded]], seen: dict) -> Layout:
+def _layout(
+    hf_model: Any,
+    kernel: str,
+    order: list[tuple[nn.Module, Recorded]],
+    seen: Mapping[str, list[torch.Tensor]],
+    sizes: Mapping[str, tuple[int, int]],
+) -> Layout:
+    if not seen:
+        raise Unsupported("it returns no attentions to check the recording against")
     patterns = [recorded.pattern() for _, recorded in order]
     encoder_decoder = bool(getattr(hf_model.config, "is_encoder_decoder", False))
     sites = [_site(w, encoder_decoder) for w in patterns]
@@ -167,14 +184,20 @@ def _layout(hf_model: Any, kernel: str, order: list[tuple[nn.Module, Recorded]],
     layers: dict[str, tuple[int, ...]] = {}
     for site in dict.fromkeys(sites):
         mine = [i for i, s in enumerate(sites) if s == site]
-        expected = seen.get(site, [])
-        if expected and len(expected) != len(mine):
+        for i in mine:
+            if tuple(patterns[i].shape[-2:]) != sizes[site]:
+                raise Unsupported(
+                    f"its {site} patterns are {tuple(patterns[i].shape[-2:])} for {sizes[site]} queries and keys: its "
+                    "keys are not the tokens that it reads"
+                )
+        given = seen.get(site, []) if encoder_decoder else next(iter(seen.values()))
+        # Linear layers of a hybrid may return their state in the place of attentions (minimax).
+        expected = [w for w in given if tuple(w.shape[-2:]) == sizes[site]]
+        if len(expected) != len(mine):
             raise Unsupported(f"{len(expected)} layers returned attentions at the {site}, {len(mine)} were recorded")
         layers[site] = _numbers([names.get(order[i][0], "") for i in mine])
-        for i, reference in zip(mine, expected, strict=False):
+        for i, reference in zip(mine, expected, strict=True):
             gap = max(gap, _difference(patterns[i], reference, hf_model.dtype))
-    if not seen:
-        raise Unsupported("it returns no attentions to check the recording against")
     places: dict[nn.Module, list[Place]] = {}
     counters: Counter[str] = Counter()
     for (module, _), site in zip(order, sites, strict=True):
@@ -191,6 +214,7 @@ def _layout(hf_model: Any, kernel: str, order: list[tuple[nn.Module, Recorded]],
         n_layers={site: _depth(hf_model, numbers) for site, numbers in layers.items()},
         n_heads={site: max(r.n_heads for r in first[site]) for site in layers},
         n_kv_heads={site: max(r.key.shape[1] for r in first[site]) for site in layers},
+        layer_heads={site: tuple(r.n_heads for r in first[site]) for site in layers},
         d_head=order[0][1].query.shape[-1],
         gap=gap,
     )
@@ -255,6 +279,7 @@ def _view_only(hf_model: Any, seen: Mapping[str, list[torch.Tensor]], reason: st
         n_layers=depth,
         n_heads=heads,
         n_kv_heads=heads,
+        layer_heads={site: tuple(w.shape[1] for w in weights) for site, weights in seen.items()},
         d_head=int(getattr(config, "head_dim", None) or config.hidden_size // next(iter(heads.values()))),
         gap=0.0,
         reason=reason,

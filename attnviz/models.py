@@ -42,7 +42,7 @@ class Model:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "info", describe(self.hf_model, self.tokenizer, self.layout, self.origin))
-        vocabulary = self.hf_model.get_input_embeddings().num_embeddings
+        vocabulary = _vocabulary(self.hf_model)
         object.__setattr__(self, "reader", Reader(self.tokenizer, self.info.name, vocabulary, self.info.max_tokens))
 
     @property
@@ -259,6 +259,13 @@ class Model:
         if hidden is None or self.info.family == "encoder-decoder":
             return None, None, None
         return None, None, hidden[row, 0] if self.origin.pooling == "cls" else hidden[row].mean(0)
+
+
+def _vocabulary(hf_model: Any) -> int:
+    """How many token ids the model reads; not every embedding is an nn.Embedding (I-BERT, Perceiver)."""
+    table = hf_model.get_input_embeddings()
+    rows = getattr(table, "num_embeddings", None)
+    return int(rows or getattr(table, "weight", table).shape[0])
 
 
 def wrap_model(hf_model: Any, tokenizer: Any = None, *, name: str = "", revision: str = "", note: str = "") -> Model:

@@ -27,7 +27,7 @@ from attnviz.errors import InputError, Unsupported
 from attnviz.info import Origin
 from attnviz.layout import probe, start_token
 from attnviz.models import Model
-from attnviz.tap import Call, begin, end
+from attnviz.tap import Call, begin, end, implementations, restore
 from attnviz.tokens import Token
 from attnviz.trace import Trace
 
@@ -71,7 +71,7 @@ def record(hf_model: Any, tokenizer: Any = None) -> Iterator[Recording]:
         if id(hf_model) in _recorded_now:
             raise InputError("This model is being recorded already; end that block first, or record a copy.")
         _recorded_now.add(id(hf_model))
-    before = hf_model.config._attn_implementation
+    before = implementations(hf_model)
     try:
         model = Model(hf_model, tokenizer, _probed(hf_model), Origin(type(hf_model).__name__))
         if not model.layout.exact:
@@ -91,8 +91,7 @@ def record(hf_model: Any, tokenizer: Any = None) -> Iterator[Recording]:
             for hook in hooks:
                 hook.remove()
     finally:
-        if hf_model.config._attn_implementation != before:
-            hf_model.set_attn_implementation(before)
+        restore(before)
         with _lock:
             _recorded_now.discard(id(hf_model))
 

@@ -59,10 +59,15 @@ def causal(patterns: Sequence[torch.Tensor]) -> bool:
     return all(float(w.float().triu(1).abs().max()) == 0 for w in patterns)
 
 
+def sizes_by_site(inputs: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """(queries, keys) of each site."""
+    source, target = (inputs[n].shape[1] if n in inputs else 0 for n in ("input_ids", "decoder_input_ids"))
+    return {"encoder": (source, source), "decoder": (target or source,) * 2, "cross": (target, source)}
+
+
 def check_returned(hf_model: Any, inputs: Mapping[str, Any], seen: Mapping[str, list[torch.Tensor]], why: str) -> None:
     """Refuse a model whose attentions are not patterns: a wrong picture is worse than none."""
-    source, target = (inputs[n].shape[1] if n in inputs else 0 for n in ("input_ids", "decoder_input_ids"))
-    sizes = {"encoder": (source, source), "decoder": (target or source,) * 2, "cross": (target, source)}
+    sizes = sizes_by_site(inputs)
     for site, patterns in seen.items():
         for weights in patterns:
             rows = weights.float().sum(-1)

@@ -179,6 +179,11 @@ def _tap(name: str) -> Callable[..., Any]:
         **keywords: Any,
     ) -> Any:
         kernel, call = _kernel(name, module), _CALL.get()
+        # Sparse attention (DeepSeek) folds the keys that its indexer chose into the mask only under the names "eager"
+        # and "sdpa"; under any other it hands them to the kernel, and neither kernel here would heed them.
+        chosen = keywords.pop("indices", None)
+        if chosen is not None:
+            attention_mask = _only(chosen, attention_mask, query, key)
         if call is None:
             return kernel(module, query, key, value, attention_mask, **keywords)
         return call.attend(kernel, module, (query, key, value), attention_mask, keywords)
@@ -186,8 +191,44 @@ def _tap(name: str) -> Callable[..., Any]:
     return attention
 
 
+def _only(chosen: torch.Tensor, mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """The mask with all keys hidden but the chosen ones, [batch, query, k]."""
+    shape = (*chosen.shape[:-1], key.shape[2])
+    hidden = torch.ones(shape, dtype=torch.bool, device=key.device).scatter(-1, chosen.long(), False)[:, None]
+    if mask is None:
+        return ~hidden
+    if mask.dtype == torch.bool:
+        return mask & ~hidden
+    return mask.masked_fill(hidden, torch.finfo(query.dtype).min)
+
+
+def implementations(hf_model: Any) -> list[tuple[Any, str]]:
+    """(configuration, its attention implementation) of the model and of every model inside it, outer ones first."""
+    from transformers import PreTrainedModel
+
+    found = {id(m.config): m.config for m in hf_model.modules() if isinstance(m, PreTrainedModel)}
+    return [(config, config._attn_implementation) for config in found.values()]
+
+
+def restore(before: list[tuple[Any, str]]) -> None:
+    """Give every configuration back what `implementations` found."""
+    for config, name in before:
+        config._attn_implementation = name
+
+
+def text_model(hf_model: Any) -> Any:
+    """The part that reads text: inside a model with vision or audio towers, the language model."""
+    from transformers import PreTrainedModel
+
+    config = hf_model.config
+    config = config if getattr(config, "is_encoder_decoder", False) else config.get_text_config()
+    parts = (m for m in hf_model.modules() if isinstance(m, PreTrainedModel) and m.config is config)
+    return next(parts, hf_model)
+
+
 def kernel_name(hf_model: Any) -> str:
     """The kernel that the model's attention runs on, "sdpa" or "eager", whether or not the tap is installed."""
+    hf_model = text_model(hf_model)
     current = str(getattr(hf_model.config, "_attn_implementation", None) or "eager").removeprefix(_PREFIX)
     # SDPA where the class does not support it is silently wrong (gpt_oss drops its sinks); flash kernels take no edits.
     return "sdpa" if current != "eager" and getattr(hf_model, "_supports_sdpa", False) else "eager"
@@ -200,11 +241,11 @@ def install(hf_model: Any) -> str:
 
     kernel = kernel_name(hf_model)
     name = _PREFIX + kernel
-    if hf_model.config._attn_implementation != name:
+    if text_model(hf_model).config._attn_implementation != name:
         AttentionInterface.register(name, _tap(kernel))
         AttentionMaskInterface.register(name, sdpa_mask if kernel == "sdpa" else eager_mask)
         hf_model.set_attn_implementation(name)
-        if hf_model.config._attn_implementation != name:
+        if text_model(hf_model).config._attn_implementation != name:
             raise Unsupported(
                 f"{type(hf_model).__name__} does not send its attention through transformers' AttentionInterface, so "
                 "it cannot be recorded or edited."

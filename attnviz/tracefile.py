@@ -150,6 +150,7 @@ def _trace_from_json(about: dict[str, Any], tensors: dict[str, torch.Tensor]) ->
     info = dict(about["info"])
     info["sites"] = tuple(info["sites"])
     info["layers"] = {site: tuple(layers) for site, layers in info["layers"].items()}
+    info["layer_heads"] = {site: tuple(heads) for site, heads in info["layer_heads"].items()}
     strings = {int(i): text for i, text in about["strings"].items()}
     top = about["top"]
     return Trace(
