@@ -5,7 +5,6 @@ Weights are data here and never programs: safetensors only, and no code from a c
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -15,16 +14,17 @@ from typing import Any
 import torch
 
 from attnviz.embedded import EMBEDDED, Stage, embedded_folder, embedded_names
-from attnviz.errors import AttnvizError, InputError, ModelError, ModelNotFound, OutOfMemory, UnsafeModel
+from attnviz.errors import InputError, ModelError, ModelNotFound, UnsafeModel
 from attnviz.info import Origin
 from attnviz.layout import probe
-from attnviz.memory import release_memory
 from attnviz.models import Model
+from attnviz.opening import PICKLE, hub_reachable, plain_errors
 
 DEFAULT = "smollm2"
 READING = "reading the weights"  # the stage of loading that takes memory
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
+_HUB_ID_CHARS = 200
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # A checkpoint names the class that saved it; a head that transformers would invent anew is left out.
 _HEADS = (
@@ -67,7 +67,7 @@ def load_model(
     target_dtype = pick_dtype(dtype, target_device)
     origin, source, options = _find(str(name), revision, allow_pickle, say)
     options |= {"trust_remote_code": trust_remote_code}
-    with _plain_errors(origin.name, source):
+    with plain_errors(origin.name, local=Path(source).is_dir()):
         config = transformers.AutoConfig.from_pretrained(source, **options)
         tokenizer = _tokenizer(source, options)
         say(READING, 0.5)
@@ -87,7 +87,7 @@ def pick_device(device: str) -> torch.device:
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise InputError(f'device is "auto" or one that torch has here, such as "cpu"; got {device!r}.') from error
     return found
 
@@ -109,16 +109,27 @@ def _find(name: str, revision: str | None, allow_pickle: bool, say: Stage) -> tu
         entry = EMBEDDED[name]
         folder = embedded_folder(entry, say)
         return Origin(entry.title, entry.version, entry.note, _pooling(folder)), str(folder), {}
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = _folder(name)
+    if path is not None:
         _check_folder(path, allow_pickle)
         return Origin(path.resolve().name, "local folder", "", _pooling(path)), str(path), {"local_files_only": True}
-    if not name or path.is_absolute() or name.startswith((".", "~")) or not _HUB_ID.fullmatch(name):
+    if len(name) > _HUB_ID_CHARS or not _HUB_ID.fullmatch(name):
         raise ModelNotFound(
             f"There is no model {name!r}. Give {embedded_names()}, a Hugging Face id such as 'gpt2' or 'org/model', "
             "or a folder that save_pretrained made."
         )
-    return Origin(name, revision or ""), name, {"revision": revision}
+    options = {"revision": revision}
+    # A model in the Hub's cache opens without the Hub.
+    return Origin(name, revision or ""), name, options if hub_reachable() else options | {"local_files_only": True}
+
+
+def _folder(name: str) -> Path | None:
+    """The folder that a name means, if it is one."""
+    try:
+        path = Path(name).expanduser()
+        return path if name and path.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # too long, nobody's home, a null character
+        return None
 
 
 def _check_folder(path: Path, allow_pickle: bool) -> None:
@@ -135,14 +146,7 @@ def _check_folder(path: Path, allow_pickle: bool) -> None:
             f"The folder {path} has a config.json but no weights; expected model.safetensors beside it."
         )
     if not allow_pickle:
-        raise UnsafeModel(_PICKLE.format(name=path, what=", ".join(pickles[:3])))
-
-
-_PICKLE = (
-    "{name} has its weights only as a pickle ({what}), which can run any program when it is opened. Save it as "
-    "safetensors (model.save_pretrained(folder)), or, if you trust where it comes from, load it in Python with "
-    "allow_pickle=True."
-)
+        raise UnsafeModel(PICKLE.format(name=path, what=", ".join(pickles[:3])))
 
 
 def _pooling(folder: Path) -> str:
@@ -162,7 +166,14 @@ def _read(source: str, config: Any, dtype: torch.dtype, options: dict[str, Any],
     use_safetensors = None if allow_pickle else True
     loader = getattr(transformers, auto)
     options = {**options, "dtype": dtype, "use_safetensors": use_safetensors}
-    hf_model = loader.from_pretrained(source, **options)
+    hf_model, read = loader.from_pretrained(source, output_loading_info=True, **options)
+    # A pooler is made anew for checkpoints that never had one; attention does not pass through it.
+    missing = sorted(key for key in read["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise ModelError(
+            f"It lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}, ...); they would be "
+            "random numbers. Fetch or save it again, whole."
+        )
     if hf_model.config._attn_implementation != "eager" and not hf_model._can_set_attn_implementation():
         # Its kernel is chosen for good when it is made, and only the eager one returns attentions.
         hf_model = loader.from_pretrained(source, attn_implementation="eager", **options)
@@ -177,49 +188,3 @@ def _tokenizer(source: str, options: dict[str, Any]) -> Any:
     if path.is_dir() and not any(path.glob("*token*")) and not any(path.glob("vocab*")):
         return None
     return transformers.AutoTokenizer.from_pretrained(source, **options)
-
-
-@contextlib.contextmanager
-def _plain_errors(name: str, source: str) -> Any:
-    """What loading can meet, as an AttnvizError that says what to do."""
-    try:
-        yield
-    except AttnvizError:
-        raise
-    except (torch.OutOfMemoryError, MemoryError):
-        release_memory()
-        raise OutOfMemory(
-            f'There is not enough memory for {name}. Choose a smaller model, dtype="bfloat16", or device="cpu".'
-        ) from None
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError) as error:
-        raise _explained(name, source, error) from error
-
-
-def _explained(name: str, source: str, error: Exception) -> ModelError:
-    said = re.sub(r"\s+", " ", str(error)).strip()
-    low = said.lower()
-    kind = type(error).__name__
-    if "trust_remote_code" in said:
-        return UnsafeModel(
-            f"{name} wants to run Python code of its own. AttnViz does not run it; if you have read that code, load it "
-            "in Python with trust_remote_code=True."
-        )
-    if "gated" in low or "401" in low or "403" in low:
-        return ModelNotFound(f"{name} is gated or private. Ask for access on the Hub and set HF_TOKEN, then try again.")
-    if "safetensors" in low and ("does not appear" in low or "no file named" in low):
-        return UnsafeModel(_PICKLE.format(name=name, what="no safetensors file"))
-    if ("revision" in low and "not a valid" in low) or "RevisionNotFound" in kind:
-        return ModelNotFound(f"{name} has no such revision. Give a branch, a tag or a commit that exists on the Hub.")
-    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-    if offline or any(sign in low for sign in ("couldn't connect", "connection", "offline", "resolve", "timed out")):
-        why = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
-        return ModelNotFound(
-            f"{name} is not on this machine, and {why}. Check the name and the network, give a local folder, or use "
-            f"{embedded_names()}, which need no network."
-        )
-    if "not a valid model identifier" in low or "404" in low or "repository not found" in low:
-        return ModelNotFound(
-            f"The Hub has no model {name!r}. Check its spelling (org/model), set HF_TOKEN if it is private, or use "
-            f"{embedded_names()}."
-        )
-    return ModelError(f"{name} could not be opened: {said[:300]} ({kind}). Expected a transformers text checkpoint.")

@@ -70,7 +70,20 @@ class Edit(ABC):
         """Edited head outputs; `[batch, query, head, d_head]` in and out, `z` itself untouched."""
 
 
+def checked(edits: Iterable[Edit]) -> tuple[Edit, ...]:
+    """The edits of a call as a tuple; InputError for anything else."""
+    if isinstance(edits, Edit) or not isinstance(edits, Iterable):
+        raise InputError(f"edits is a sequence, such as edits=[ZeroHeads([Head(0, 0)])]; got {edits!r}.")
+    kept = tuple(edits)
+    for edit in kept:
+        if not isinstance(edit, Edit):
+            raise InputError(f"edits holds attnviz.edits values, such as ZeroHeads([Head(0, 0)]); got {edit!r}.")
+    return kept
+
+
 def _heads(heads: Iterable[Head], what: str) -> tuple[Head, ...]:
+    if isinstance(heads, Head) or not isinstance(heads, Iterable):
+        raise HeadError(f"{what} takes several heads, e.g. {what}([Head(0, 0)]); got {heads!r}.")
     kept = tuple(heads)
     for head in kept:
         if not isinstance(head, Head):

@@ -83,7 +83,10 @@ class Reader:
 
     def encode_ids(self, ids: Any) -> Encoded:
         """The tokens of given ids, 1-D or [1, T]; raises InputError for another shape or ids beyond the vocabulary."""
-        tensor = torch.as_tensor(ids)
+        try:
+            tensor = torch.as_tensor(ids)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise InputError(f"input_ids are whole numbers of shape [T] or [1, T]; got {ids!r:.80}.") from error
         if tensor.dim() == 2 and tensor.shape[0] == 1:
             tensor = tensor[0]
         if tensor.dim() != 1 or not len(tensor) or tensor.is_floating_point() or tensor.dtype == torch.bool:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from attnviz.tap import Progress
-from attnviz.trace import Trace
+from attnviz.trace import Trace, checked_position
 
 Scores = npt.NDArray[np.float32]
 
@@ -21,11 +21,7 @@ Scores = npt.NDArray[np.float32]
 def attention_between(trace: Trace, query: int, key: int, *, site: str | None = None) -> Scores:
     """How much attention one query pays to one key, a share of 1: [layer, head]; NaN where there is no head."""
     weights = trace.row(query, site).numpy()
-    if not -weights.shape[-1] <= key < weights.shape[-1]:
-        from attnviz.errors import InputError
-
-        raise InputError(f"A key is a position from 0 to {weights.shape[-1] - 1}; got {key!r}.")
-    return weights[:, :, key]
+    return weights[:, :, checked_position(key, weights.shape[-1], "key")]
 
 
 def entropy(trace: Trace, *, site: str | None = None, progress: Progress | None = None) -> Scores:
@@ -49,6 +45,7 @@ def sink_mass(trace: Trace, *, key: int = 0, site: str | None = None, progress: 
     a finding (arXiv 2410.10781).
     """
     site = trace.info.site(site)
+    key = checked_position(key, len(trace.axes(site)[1]), "key")
     within = trace.info.family == "decoder" or site == "decoder"
 
     def score(pattern: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,8 @@ class Subject(Protocol):
     def has_vocabulary(self) -> bool: ...
     @property
     def name(self) -> str: ...
+    @property
+    def vocabulary(self) -> int: ...
     def ids_of(self, text: str) -> list[int]: ...
     def embed(self, text: str) -> torch.Tensor: ...
 
@@ -114,7 +116,11 @@ class LogitDiff(Metric):
                 )
             one.append(got[0])
         length = len(ids)
-        if isinstance(self.position, bool) or not -length <= self.position < length:
+        if (
+            isinstance(self.position, bool)
+            or not isinstance(self.position, int)
+            or not -length <= self.position < length
+        ):
             raise MetricError(f"LogitDiff's position lies within the {length} tokens; got {self.position!r}.")
         position, (answer_id, foil_id) = self.position % length, one
 
@@ -158,7 +164,12 @@ def _need_vocabulary(metric: Metric, model: Subject) -> None:
 def _ids(model: Subject, answer: Answer) -> list[int]:
     if isinstance(answer, str):
         return model.ids_of(answer)
-    return [answer] if isinstance(answer, int) else list(answer)
+    ids: list[int] = list(answer) if isinstance(answer, Sequence) else [answer]
+    last = model.vocabulary - 1
+    for i in ids:
+        if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i <= last:
+            raise MetricError(f"An answer is a text, or token ids from 0 to {last} for {model.name}; got {answer!r}.")
+    return ids
 
 
 def _logits(outputs: Outputs) -> torch.Tensor:

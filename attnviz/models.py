@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from attnviz.edits import Edit
+from attnviz.edits import Edit, checked
 from attnviz.encoding import Encoded, Reader
 from attnviz.errors import HeadError, InputError, MetricError, Unsupported
 from attnviz.generation import Writing, continued
@@ -50,6 +50,11 @@ class Model:
         return self.info.name
 
     @property
+    def vocabulary(self) -> int:
+        """How many token ids the model reads."""
+        return self.reader.vocabulary
+
+    @property
     def has_vocabulary(self) -> bool:
         return self.info.has_vocabulary
 
@@ -73,7 +78,7 @@ class Model:
                         view-only model
         """
         source = self._encoded(text, input_ids, chat_template)
-        kept = tuple(edits)
+        kept = checked(edits)
         decoder = self._decoder_side(source, target, decoder_input_ids, kept)
         call = Call(places=self.layout.places, edits=kept, progress=progress)
         outputs = self._forward(source, kept, call, decoder, output_attentions=not self.layout.exact)
@@ -102,7 +107,7 @@ class Model:
         if not self.info.has_vocabulary or self.info.family == "encoder":
             raise Unsupported(f"{self.name} is an {self.info.family} without a next token: it cannot generate.")
         source = self._encoded(text, input_ids, chat_template)
-        ids = self._written(source, tuple(edits), Writing(max_new_tokens, seed, temperature, progress))
+        ids = self._written(source, checked(edits), Writing(max_new_tokens, seed, temperature, progress))
         if self.info.family == "encoder-decoder":
             made = self.trace(input_ids=source.ids, decoder_input_ids=ids, edits=edits)
             return replace(made, source_text=source.text, source_tokens=source.tokens, prompt_length=1)
@@ -114,7 +119,7 @@ class Model:
         """The outcome of one run, in the metric's unit; with `edits`, of the edited run."""
         plan = metric.plan(self, self._encoded(text, input_ids, False).ids)
         self.reader.check_context(len(plan.ids))
-        outputs = self._forward(self.reader.encode_ids(plan.ids), tuple(edits))
+        outputs = self._forward(self.reader.encode_ids(plan.ids), checked(edits))
         logits, _, embedding = self._results(outputs, 0)
         batch = Outputs(*(None if x is None else x[None] for x in (logits, embedding)))
         return float(plan.score(batch)[0])
@@ -140,8 +145,6 @@ class Model:
     def check_edits(self, edits: Sequence[Edit]) -> None:
         """Raise unless every edit is one that this model can apply."""
         for edit in edits:
-            if not isinstance(edit, Edit):
-                raise InputError(f"edits is a sequence of attnviz.edits values; got {edit!r}.")
             if not self.layout.exact:
                 raise Unsupported(f"{self.name} is view-only, so '{edit.title}' cannot be applied: {self.info.reason}.")
             for head in edit.heads:

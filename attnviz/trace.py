@@ -155,7 +155,7 @@ class Trace:
         """One query's attention in every head: float32 CPU, [layer, head, key]; NaN where there is no head."""
         site = self.info.site(site)
         queries, keys = self.axes(site)
-        query = _position(query, len(queries), "query")
+        query = checked_position(query, len(queries), "query")
         out = torch.full((self.info.layers_of(site), self.info.heads_of(site), len(keys)), torch.nan)
         for layer, attention in self.attention[site].items():
             out[layer, : attention.n_heads] = attention.pattern(queries=slice(query, query + 1))[0, :, 0].cpu()
@@ -169,21 +169,21 @@ class Trace:
         """
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise InputError(f"k counts predictions from 1; got {k!r}.")
-        position = _position(position, len(self.tokens), "position")
+        at = checked_position(position, len(self.tokens), "position")
         top = self.top
         if self.raw_logits is not None:
-            top, position = TopK.of(self.raw_logits[position][None], k), 0
+            top, at = TopK.of(self.raw_logits[at][None], k), 0
         if top is None:
             raise InputError(f"{self.info.name} has no vocabulary head, so it predicts no tokens.")
         if k > top.ids.shape[1] and self.raw_logits is None:
             raise InputError(f"This compact trace keeps {top.ids.shape[1]} predictions a position; got k={k}.")
-        ids, logits = top.ids[position, :k], top.logits[position, :k]
+        ids, logits = top.ids[at, :k], top.logits[at, :k]
         return pd.DataFrame(
             {
                 "rank": range(1, len(ids) + 1),
                 "token": [self.decode(int(i)) for i in ids],
                 "token_id": ids.tolist(),
-                "probability": (logits - top.log_total[position]).exp().tolist(),
+                "probability": (logits - top.log_total[at]).exp().tolist(),
                 "logit": logits.tolist(),
             }
         )
@@ -195,7 +195,7 @@ class Trace:
         tensors: list[Any] = [self.raw_logits, self.class_logits, self.embedding]
         tensors += [x for site in self.attention.values() for layer in site.values() for x in layer.tensors()]
         if self.top is not None:
-            tensors += [self.top.ids, self.top.logits]
+            tensors += [self.top.ids, self.top.logits, self.top.log_total]
         for x in tensors:
             if x is not None:
                 storage = x.untyped_storage()
@@ -218,7 +218,7 @@ class Trace:
         return write(self, Path(path))
 
 
-def _position(value: int, length: int, what: str) -> int:
+def checked_position(value: int, length: int, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -length <= value < length:
         raise InputError(f"A {what} is a position from 0 to {length - 1}, or negative from the end; got {value!r}.")
     return value % length

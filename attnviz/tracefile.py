@@ -12,7 +12,7 @@ import importlib
 import json
 import os
 import re
-import tempfile
+import secrets
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,13 +54,12 @@ def write(trace: Trace, path: Path) -> Path:
             for site, layers in trace.attention.items()
         },
     }
-    handle, partial = tempfile.mkstemp(prefix=path.name + ".", dir=path.parent)
-    os.close(handle)
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
         save_file(shelf.tensors, partial, metadata={"attnviz": json.dumps(about)})
         os.replace(partial, path)
     finally:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
     return path
 
 
@@ -76,13 +75,13 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
         with safe_open(os.fspath(path), framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("attnviz", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a file that Trace.save wrote ({error}).") from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise InputError(f"{path} is not a trace of format {FORMAT}; save it again with this version of AttnViz.")
     try:
         return _trace_from_json(about, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
         raise InputError(f"{path} is damaged: {error!r}. Save the trace again.") from error
 
 
