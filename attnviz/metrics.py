@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -164,7 +164,7 @@ def _need_vocabulary(metric: Metric, model: Subject) -> None:
 def _ids(model: Subject, answer: Answer) -> list[int]:
     if isinstance(answer, str):
         return model.ids_of(answer)
-    ids: list[int] = list(answer) if isinstance(answer, Sequence) else [answer]
+    ids: list[Any] = list(answer) if isinstance(answer, Sequence) else [answer]
     last = model.vocabulary - 1
     for i in ids:
         if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i <= last:
