@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from attnviz.embedded import EMBEDDED, Stage, embedded_folder, embedded_names
 from attnviz.errors import InputError, ModelError, ModelNotFound, UnsafeModel
@@ -59,8 +60,6 @@ def load_model(
     allow_pickle        take weights that are a pickle, which can run anything when opened
     raises              ModelNotFound, UnsafeModel, Unsupported, OutOfMemory, InputError; each says what to do
     """
-    import transformers
-
     say = progress or (lambda what, share: None)
     say("looking for the model", 0.0)
     target_device = pick_device(device)
@@ -159,8 +158,6 @@ def _pooling(folder: Path) -> str:
 
 
 def _read(source: str, config: Any, dtype: torch.dtype, options: dict[str, Any], allow_pickle: bool) -> Any:
-    import transformers
-
     architecture = str((getattr(config, "architectures", None) or [""])[0])
     auto = next((auto for ending, auto in _HEADS if architecture.endswith(ending)), "AutoModel")
     use_safetensors = None if allow_pickle else True
@@ -182,8 +179,6 @@ def _read(source: str, config: Any, dtype: torch.dtype, options: dict[str, Any],
 
 def _tokenizer(source: str, options: dict[str, Any]) -> Any:
     """The checkpoint's tokenizer, or None where a folder has none: then ids can be traced, texts cannot."""
-    import transformers
-
     path = Path(source)
     if path.is_dir() and not any(path.glob("*token*")) and not any(path.glob("vocab*")):
         return None

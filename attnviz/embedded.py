@@ -11,7 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
+import platformdirs
 import torch
+import transformers
+from safetensors.torch import save_model
 
 from attnviz.errors import ModelError, ModelNotFound
 from attnviz.settings import settings
@@ -74,8 +78,6 @@ EMBEDDED = {
 
 def cache_dir() -> Path:
     """The user's cache folder for AttnViz, or the one that the settings name."""
-    import platformdirs
-
     return settings().cache_dir or Path(platformdirs.user_cache_dir("attnviz", appauthor=False))
 
 
@@ -114,8 +116,6 @@ def convert_gguf(gguf: Path, folder: Path, say: Stage | None = None) -> Path:
 
     The folder appears in one step, complete or not at all; whoever comes second waits for the first.
     """
-    import filelock
-
     if (folder / "config.json").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -136,9 +136,6 @@ def convert_gguf(gguf: Path, folder: Path, say: Stage | None = None) -> Path:
 
 
 def _write_converted(gguf: Path, folder: Path) -> None:
-    import transformers
-    from safetensors.torch import save_model
-
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
     hf_model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)

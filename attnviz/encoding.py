@@ -137,7 +137,8 @@ class Reader:
         return rendered, (len(prefix), end)
 
     def decode(self, token_id: int) -> str:
-        """The text of one token as it would be written: with its leading space."""
+        """The text of one token as it would be written, with its leading space; "#id" for a part of a character."""
         if self.tokenizer is None:
             return f"#{token_id}"
-        return str(self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
+        text = str(self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
+        return f"#{token_id}" if "\ufffd" in text else text

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import LogitsProcessor, StoppingCriteria
 
 from attnviz.errors import InputError
 from attnviz.tap import Progress
@@ -37,32 +38,35 @@ class Writing:
             )
 
 
+class GumbelNoise(LogitsProcessor):
+    """Scores at a temperature plus Gumbel noise: their argmax is a sample."""
+
+    def __init__(self, seed: int, temperature: float) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._temperature = temperature
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        # On the CPU, so that a seed means the same on every device.
+        uniform = torch.rand(scores.shape, generator=self._generator).clamp_min(torch.finfo(torch.float32).tiny)
+        return scores.float() / self._temperature - (-uniform.log()).log().to(scores.device)
+
+
+class Steps(StoppingCriteria):
+    """Never stops by itself; tells how many tokens there are, and lets the listener raise."""
+
+    def __init__(self, progress: Progress, given: int, most: int) -> None:
+        self._progress, self._given, self._most = progress, given, most
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **keywords: Any) -> torch.Tensor:
+        self._progress(input_ids.shape[1] - self._given, self._most)
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
 def continued(hf_model: Any, inputs: dict[str, torch.Tensor], writing: Writing) -> list[int]:
     """The ids of the whole sequence that the model writes: prompt and continuation, or the decoder's side.
 
     Stops at the model's end token, which is kept.
     """
-    from transformers import LogitsProcessor, StoppingCriteria
-
-    class GumbelNoise(LogitsProcessor):
-        """Scores at a temperature plus Gumbel noise: their argmax is a sample."""
-
-        def __init__(self, seed: int) -> None:
-            self._generator = torch.Generator().manual_seed(seed)
-
-        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            # On the CPU, so that a seed means the same on every device.
-            uniform = torch.rand(scores.shape, generator=self._generator).clamp_min(torch.finfo(torch.float32).tiny)
-            return scores.float() / writing.temperature - (-uniform.log()).log().to(scores.device)
-
-    class Steps(StoppingCriteria):
-        """Never stops by itself; tells how many tokens there are, and lets the listener raise."""
-
-        def __call__(self, input_ids: torch.Tensor, scores: Any, **keywords: Any) -> torch.Tensor:
-            if writing.progress is not None:
-                writing.progress(input_ids.shape[1] - given, writing.most)
-            return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-
     given = 1 if hf_model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     settings = copy.deepcopy(hf_model.generation_config)
     plain = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None, "max_length": None}
@@ -70,8 +74,7 @@ def continued(hf_model: Any, inputs: dict[str, torch.Tensor], writing: Writing) 
     if settings.pad_token_id is None:
         end = settings.eos_token_id
         settings.pad_token_id = end[0] if isinstance(end, list) else end
-    noise = [] if writing.seed is None else [GumbelNoise(writing.seed)]
-    written = hf_model.generate(
-        **inputs, generation_config=settings, logits_processor=noise, stopping_criteria=[Steps()]
-    )
+    noise = [] if writing.seed is None else [GumbelNoise(writing.seed, writing.temperature)]
+    steps = [] if writing.progress is None else [Steps(writing.progress, given, writing.most)]
+    written = hf_model.generate(**inputs, generation_config=settings, logits_processor=noise, stopping_criteria=steps)
     return [int(i) for i in written[0]]

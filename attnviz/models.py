@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from attnviz.edits import Edit, checked
 from attnviz.encoding import Encoded, Reader
@@ -280,8 +281,6 @@ def wrap_model(hf_model: Any, tokenizer: Any = None, *, name: str = "", revision
 
     tokenizer   its fast tokenizer; without one, pass input_ids instead of texts
     """
-    from transformers import PreTrainedModel
-
     if not isinstance(hf_model, PreTrainedModel):
         raise Unsupported(f"wrap_model takes a transformers PreTrainedModel; got {type(hf_model).__name__}.")
     hf_model.eval()

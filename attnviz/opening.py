@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator
 
 import torch
+from huggingface_hub import constants
+from huggingface_hub.errors import HTTPError
+from huggingface_hub.utils import get_session
 from safetensors import SafetensorError
 
 from attnviz.embedded import embedded_names
@@ -25,17 +28,11 @@ _MET = (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, Att
 
 def hub_offline() -> bool:
     """Whether the user told huggingface_hub to stay off the network (HF_HUB_OFFLINE)."""
-    from huggingface_hub import constants
-
     return bool(constants.is_offline_mode() if hasattr(constants, "is_offline_mode") else constants.HF_HUB_OFFLINE)
 
 
 def hub_reachable() -> bool:
     """Whether the Hub answers; asked once and quickly, since its client retries for half a minute."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import HTTPError
-    from huggingface_hub.utils import get_session
-
     if hub_offline():
         return False
     try:

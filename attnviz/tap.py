@@ -29,6 +29,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import eager_mask, sdpa_mask
 
 from attnviz.edits import Edit
 from attnviz.errors import EditNotApplied, Unsupported
@@ -204,8 +206,6 @@ def _only(chosen: torch.Tensor, mask: torch.Tensor | None, query: torch.Tensor, 
 
 def implementations(hf_model: Any) -> list[tuple[Any, str]]:
     """(configuration, its attention implementation) of the model and of every model inside it, outer ones first."""
-    from transformers import PreTrainedModel
-
     found = {id(m.config): m.config for m in hf_model.modules() if isinstance(m, PreTrainedModel)}
     return [(config, config._attn_implementation) for config in found.values()]
 
@@ -218,8 +218,6 @@ def restore(before: list[tuple[Any, str]]) -> None:
 
 def text_model(hf_model: Any) -> Any:
     """The part that reads text: inside a model with vision or audio towers, the language model."""
-    from transformers import PreTrainedModel
-
     config = hf_model.config
     config = config if getattr(config, "is_encoder_decoder", False) else config.get_text_config()
     parts = (m for m in hf_model.modules() if isinstance(m, PreTrainedModel) and m.config is config)
@@ -236,9 +234,6 @@ def kernel_name(hf_model: Any) -> str:
 
 def install(hf_model: Any) -> str:
     """Point the model at the tap over its own kernel; returns the kernel's name. Doing it twice changes nothing."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import eager_mask, sdpa_mask
-
     kernel = kernel_name(hf_model)
     name = _PREFIX + kernel
     if text_model(hf_model).config._attn_implementation != name:

@@ -18,6 +18,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from attnviz.errors import InputError
 from attnviz.info import ModelInfo
@@ -32,8 +34,6 @@ _OUTPUTS = ("raw_logits", "class_logits", "embedding")
 
 def write(trace: Trace, path: Path) -> Path:
     """Write a trace; the file appears whole or not at all."""
-    from safetensors.torch import save_file
-
     shelf = _Shelf()
     top = (trace if trace.raw_logits is None else trace.compact(min(50, trace.raw_logits.shape[-1]))).top
     about = {
@@ -69,8 +69,6 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     raises   InputError for a file that is missing, is not a trace, or was written by
              a version that this one does not know
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("attnviz", "null"))

@@ -17,7 +17,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     st.markdown("#### What does each head look at?")
     st.space("stretch")
     texts.example_picker()
-    texts.share()
+    share_place = st.container(width="content")
 texts.text_form()
 
 model = work.model_for(selection())
@@ -29,6 +29,8 @@ texts.target_field(model)
 trace = work.trace_for(model, selection())
 focus, problems = selection().fit(trace)
 show(selection().at(focus))
+with share_place:
+    texts.share()
 say.notes([*take_notes(), *problems])
 
 try:

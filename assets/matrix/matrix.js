@@ -92,7 +92,7 @@ function createMatrix(root, instance) {
     if (!data || !width) return; // in a closed tab or expander: the observer calls again once it has a width
     const dpr = window.devicePixelRatio || 1;
     const { rows, cols } = data;
-    ctx.font = labelFont(readTheme(root), 600);
+    ctx.font = labelFont(readTheme(root), 700); // the widest that it will be drawn
     const titleWidth = ctx.measureText(`${data.row_axis} ↓`).width;
     const labelMost = Math.max(44, Math.min(width * 0.27, 140));
     const labelRoom = Math.min(Math.max(widest(data.row_labels), titleWidth), labelMost);
@@ -233,7 +233,7 @@ function createMatrix(root, instance) {
     const upright = top - TITLE_HEIGHT - 10;
     ctx.textBaseline = "middle";
     ctx.fillStyle = theme.text;
-    ctx.font = labelFont(theme, 600);
+    ctx.font = labelFont(theme, 700);
     ctx.textAlign = "right";
     ctx.fillText(shorten(ctx, `${data.row_axis} ↓`, labelRoom), left - 10, top - Math.max(12, 19 - ch / 2));
     ctx.textAlign = "left";

@@ -82,7 +82,7 @@ function createStrip(root, instance) {
 
   function tint() {
     const colours = swatches(data.palette);
-    const swatch = swatchScale(0, data.high, false);
+    const swatch = swatchScale(0, data.high, true);
     chips.forEach((chip, i) => {
       const unseen = Number.isNaN(weights[i]);
       chip.classList.toggle("unseen", unseen);
@@ -128,14 +128,14 @@ function createStrip(root, instance) {
     const items = [];
     if (data.value_name) {
       const scale = make("span", "item");
-      scale.append(make("span", "name", data.value_name), colourBar(data.palette, 0, data.high));
+      scale.append(make("span", "name", data.value_name), colourBar(data.palette, 0, data.high), make("span", "", "square root"));
       items.push(scale);
     }
-    if (data.selected !== null) items.push(item("query", "solid outline: query"));
-    if (data.target !== null) items.push(item("key", "dashed outline: key"));
-    if (weights.some(Number.isNaN)) items.push(make("span", "item dimmed", "faded: the query cannot see it"));
-    if (data.kinds.includes("special")) items.push(make("span", "item", "◇ special token"));
-    if (data.kinds.includes("template")) items.push(make("span", "item dotted", "dotted: chat template"));
+    if (data.selected !== null) items.push(item("query", "query"));
+    if (data.target !== null) items.push(item("key", "key"));
+    if (weights.some(Number.isNaN)) items.push(make("span", "item dimmed", "faded: not seen"));
+    if (data.kinds.includes("special")) items.push(make("span", "item", "◇ special"));
+    if (data.kinds.includes("template")) items.push(make("span", "item dotted", "dotted: template"));
     legend.replaceChildren(...items);
   }
 
@@ -149,10 +149,10 @@ function createStrip(root, instance) {
   const roles = (i) => (i === data.selected ? ", query" : "") + (i === data.target ? ", key" : "");
   const keyboardHere = () => flow.matches(":focus-visible");
   function showReadout() {
-    const i = hover ?? (keyboardHere() ? cursor : data.selected);
+    const i = hover ?? (keyboardHere() ? cursor : data.target ?? data.selected);
     readout.classList.toggle("idle", chips[i] === undefined);
     const idle = `Point at a token to read it; click to make it the ${data.picks}.`;
-    fillText(readout, chips[i] ? describe(i, " · ") : [idle]);
+    fillText(readout, chips[i] ? [...(hover === null && i === data.target ? ["key "] : []), ...describe(i, " · ")] : [idle]);
   }
 
   function buildTable() {

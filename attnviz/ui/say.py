@@ -9,11 +9,13 @@ from collections.abc import Iterable
 import streamlit as st
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~<>$:&\"'=/^@])")
+# Addresses become links after unescaping, so they are broken by a word joiner, which nobody sees.
+_ADDRESS = re.compile(r"(?i)(https?:|www(?=\.)|@|mailto:|xmpp:)")
 
 
 def plain(text: str) -> str:
     """Text that Streamlit's Markdown shows as it is: no links, images, formulas or directives of its own."""
-    return _MARKDOWN.sub(r"\\\1", text.replace("\n", " "))
+    return _MARKDOWN.sub(r"\\\1", _ADDRESS.sub("\\1\u2060", text.replace("\n", " ")))
 
 
 def caption(*sentences: str) -> None:
@@ -30,4 +32,5 @@ def notes(problems: Iterable[str]) -> None:
     """What could not be taken from the address, and that a default stands for it."""
     listed = list(problems)
     if listed:
-        st.warning(plain("; ".join(listed).capitalize() + ". A default is shown instead."), icon=":material/link_off:")
+        said = "; ".join(listed)
+        st.warning(plain(said[:1].upper() + said[1:] + ". A default is shown instead."), icon=":material/link_off:")

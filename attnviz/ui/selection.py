@@ -79,7 +79,7 @@ class Selection:
             else:
                 problems.append(f"score in the address is none of {', '.join(SCORES)}")
         if "site" in params:
-            values["site"] = params["site"][:20]
+            values["site"] = params["site"][:20] or None
         values["chat"] = params.get("chat") == "1"
         return cls(**values), problems
 
@@ -97,12 +97,12 @@ class Selection:
             problems.append(f"{info.name} has no attention at {site!r}")
             site = None
         site = site or info.sites[-1]  # of an encoder-decoder, cross-attention: what it is opened for
-        layer, head = self.layer, self.head
-        if layer is None or head is None:
-            layer, head = start_head(info, site)
+        first_layer, first_head = start_head(info, site)
+        layer = first_layer if self.layer is None else self.layer
+        head = (first_head if layer == first_layer else 0) if self.head is None else self.head
         if layer not in info.layers[site] or head >= info.heads_of(site):
             problems.append(f"{info.name} has no head L{layer}H{head}")
-            layer, head = start_head(info, site)
+            layer, head = first_layer, first_head
         queries, keys = trace.axes(site)
         query, key = self.query, self.key
         if query is not None and query >= len(queries):

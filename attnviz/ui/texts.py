@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -11,7 +12,7 @@ from attnviz.models import Model
 from attnviz.settings import settings
 from attnviz.text import check_text
 from attnviz.ui import say
-from attnviz.ui.session import examples, select, selection, stores, text_of
+from attnviz.ui.session import examples, select, selection, show, stores, text_of
 from attnviz.ui.work import retry
 
 _DRAFT, _DRAFT_OF = "draft", "draft-of"
@@ -21,7 +22,7 @@ _URL_CHARS = 2_000  # what browsers, mail and chat programs pass on whole
 def first_text() -> None:
     """Start a new session on the first example, so that there is a picture to begin with."""
     if not selection().text:
-        select(text=stores().texts.put(examples()[0]["text"]))
+        show(replace(selection(), text=stores().texts.put(examples()[0]["text"])))
 
 
 def text_form() -> None:
@@ -61,9 +62,12 @@ def use_text(text: str) -> None:
 def example_picker() -> None:
     """Example texts, each with what to look for."""
 
+    special = {example["model"] for example in examples() if "model" in example}
+
     def picked(text: str, model: str) -> None:
         retry()
-        select(model=model)
+        # A model with examples of its own is made for those; any other reads every text.
+        select(model=model or ("" if selection().model in special else selection().model))
         select(text=stores().texts.put(text), other="")
 
     with st.popover("Examples", icon=":material/lightbulb:"):
@@ -72,7 +76,7 @@ def example_picker() -> None:
                 f"**{example['title']}** — {say.plain(example['hint'])}",
                 key=f"example-{example['id']}",
                 on_click=picked,
-                args=(example["text"], example.get("model", selection().model)),
+                args=(example["text"], example.get("model", "")),
                 type="tertiary",
             )
 

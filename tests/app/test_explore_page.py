@@ -1,0 +1,150 @@
+"""The Explore page, run by Streamlit's own test harness: whatever it is given, it ends with a page and no exception."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from attnviz.ui.session import examples
+
+Page = Callable[..., AppTest]
+
+FIRST = examples()[0]["text"]
+
+
+def draft(test: AppTest) -> str:
+    return str(test.text_area(key="draft").value)
+
+
+def submit(test: AppTest, text: str) -> AppTest:
+    """Type a text and press Run."""
+    test.text_area(key="draft").set_value(text)
+    run = next(button for button in test.button if button.label == "Run")
+    return run.click().run()
+
+
+def params(test: AppTest) -> dict[str, str]:
+    """The address; Streamlit keeps its values as lists here."""
+    return {name: value if isinstance(value, str) else value[-1] for name, value in test.query_params.items()}
+
+
+def said(element: Any) -> str:
+    """The words of a message as Markdown shows them, without the escapes."""
+    return re.sub(r"\\(.)", r"\1", str(element.value))
+
+
+def assert_fine(test: AppTest) -> None:
+    assert [exception.message for exception in test.exception] == []
+    assert [error.value for error in test.error] == []
+
+
+def test_a_clean_start_shows_the_first_example(page: Page) -> None:
+    test = page()
+    assert_fine(test)
+    assert len(test.warning) == 0
+    assert draft(test) == FIRST
+    assert {"text", "layer", "head", "query", "key"} <= params(test).keys()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"layer": "abc"},
+        {"layer": "-1"},
+        {"layer": "1e5", "head": "½"},
+        {"layer": "999999", "head": "999999"},
+        {"text": "zzz"},
+        {"text": "A" * 22, "query": "3"},
+        {"other": "A" * 22},
+        {"score": "<img>"},
+        {"site": "cross"},
+        {"layer": "", "head": "", "text": ""},
+    ],
+    ids=str,
+)
+def test_a_bad_parameter_is_noted_and_a_default_stands_for_it(page: Page, parameters: dict[str, str]) -> None:
+    test = page(**parameters)
+    assert_fine(test)
+    assert len(test.warning) == 1
+    assert said(test.warning[0]).endswith("A default is shown instead.")
+    assert draft(test) == FIRST
+    assert (params(test)["layer"], params(test)["head"]) == ("23", "3")
+    assert len(test.run().warning) == 0
+
+
+@pytest.mark.parametrize("parameters", [{"bogus": "1"}, {"chat": "yes"}, {"model": ""}, {"with_text": ""}], ids=str)
+def test_a_parameter_without_meaning_changes_nothing(page: Page, parameters: dict[str, str]) -> None:
+    test = page(**parameters)
+    assert_fine(test)
+    assert draft(test) == FIRST
+    assert params(test).keys() & parameters.keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "Write at least one word"),
+        (" \t\n", "Write at least one word"),
+        ("x" * 50_001, "at most 50"),
+        ("one two " * 1_500, "at most 2,048"),
+        ("bell \x07", "control characters"),
+    ],
+    ids=["empty", "blank", "too many characters", "too many tokens", "control character"],
+)
+def test_a_refused_text_stays_and_the_next_one_works(page: Page, text: str, words: str) -> None:
+    test = submit(page(), text)
+    assert [exception.message for exception in test.exception] == []
+    assert len(test.error) == 1
+    assert words in said(test.error[0])
+    assert draft(test) == text
+    test = submit(test, "A good text")
+    assert_fine(test)
+    assert draft(test) == "A good text"
+
+
+@pytest.mark.parametrize("name", ["no such model!", "/no/such/folder", "", ".", "org/none", "<b>x</b>", "a" * 301])
+def test_a_model_that_does_not_exist_is_a_sentence_and_the_next_one_works(page: Page, name: str) -> None:
+    test = page(model=name)
+    assert [exception.message for exception in test.exception] == []
+    assert len(test.error) + len(test.warning) <= 1
+    assert draft(test) == FIRST
+    test.selectbox(key="model-choice").set_value("smollm2").run()
+    assert_fine(test)
+    assert (params(test)["layer"], params(test)["head"]) == ("23", "3")
+
+
+def test_a_text_in_the_address_is_taken_and_does_not_stay_there(page: Page) -> None:
+    test = page(with_text="A text of mine")
+    assert_fine(test)
+    assert draft(test) == "A text of mine"
+    assert "with_text" not in params(test)
+    assert "mine" not in str(params(test))
+
+
+def test_the_chat_switch_is_in_the_address(page: Page) -> None:
+    test = page()
+    test.toggle(key="chat-switch").set_value(True).run()
+    assert_fine(test)
+    assert params(test)["chat"] == "1"
+    again = page(**params(test))
+    assert_fine(again)
+    assert again.toggle(key="chat-switch").value is True
+
+
+def test_two_sessions_keep_to_themselves(page: Page) -> None:
+    one, two = page(), page()
+    one = submit(one, "The first person's text")
+    two = submit(two, "The second person's text")
+    assert draft(one.run()) == "The first person's text"
+    assert draft(two.run()) == "The second person's text"
+    assert params(one)["text"] != params(two)["text"]
+
+
+def test_every_example_runs(page: Page) -> None:
+    test = page()
+    for example in examples():
+        test.button(key=f"example-{example['id']}").click().run()
+        assert_fine(test)
+        assert draft(test) == example["text"]
