@@ -12,8 +12,10 @@ from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 SCREENS = ROOT / "docs" / "screens"
 DESKTOP = {"width": 1280, "height": 800}
+DATES = {"width": 1280, "height": 1000}  # two strips, and the site picker
 PHONE = {"width": 390, "height": 844}
 CHINESE = "北京是中国的首都，东京是日本的"
+DATE = "the 3rd of May 1998"
 SENTENCE = (
     "The keys that the old janitor left beside the open doors of the school were never found again, although the "
     "teachers searched every room twice and the children looked under every tree. "
@@ -30,6 +32,8 @@ def main() -> None:
         shoot(browser, url, "explore-phone", viewport=PHONE, is_mobile=True, has_touch=True, device_scale_factor=2)
         shoot(browser, url, "explore-minilm-light", model="minilm")
         shoot(browser, url, "explore-long-light", text=LONG)
+        shoot(browser, url, "explore-dates-light", model="dates", text=DATE, viewport=DATES)
+        shoot(browser, url, "explore-dates-dark", model="dates", text=DATE, viewport=DATES, scheme="dark")
         shoot(browser, url, "explore-chinese-dark", text=CHINESE, scheme="dark")
         browser.close()
 

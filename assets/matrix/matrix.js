@@ -1,6 +1,7 @@
 const LABEL_PX = 11;
 const LABEL_STEP = 14; // least distance between two labels
 const TITLE_HEIGHT = 18;
+const SCREEN_SHARE = 0.54; // of a tall window's height, where that is more than what was asked for
 const LARGEST_SQUARE = 40;
 const LARGEST_FREE = [132, 30]; // width, height
 const FULL_TABLE_CELLS = 3000;
@@ -100,7 +101,7 @@ function createMatrix(root, instance) {
     const room = width - left - 3;
     const colWidest = widest(data.col_labels);
     const sized = (top) => {
-      const tall = Math.max(40, data.max_height - top - 3) / rows;
+      const tall = Math.max(40, Math.max(data.max_height, SCREEN_SHARE * window.innerHeight) - top - 3) / rows;
       const wide = room / cols;
       if (data.cell === "free") return [Math.min(wide, LARGEST_FREE[0]), Math.min(tall, LARGEST_FREE[1])];
       const side = Math.min(tall, wide, LARGEST_SQUARE);

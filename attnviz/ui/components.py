@@ -86,8 +86,8 @@ def matrix(
 
     `row_labels` [rows] and `col_labels` [cols] name the cells; a label equal to its own index is not repeated in
     the line that reads out a cell. `palettes` holds #rrggbb stops from `low` to `high`, for the "light" and the "dark"
-    page. `max_height` is that of the canvas with its labels, in CSS pixels. `on_pick(row, col)` runs as a widget
-    callback, before the script reruns.
+    page. `max_height` is that of the canvas with its labels, in CSS pixels; a tall window gives it more.
+    `on_pick(row, col)` runs as a widget callback, before the script reruns.
     """
     if values.ndim != 2 or 0 in values.shape:
         raise ValueError(f"values: two dimensions, neither empty, expected; got the shape {values.shape}")

@@ -111,7 +111,8 @@ class Selection:
         if key is not None and key >= len(keys):
             problems.append(f"the text has {len(keys)} tokens, so there is no key {key}")
             key = None
-        query = _last_word(queries) if query is None else query
+        if query is None:
+            query = 0 if site == "cross" else _last_word(queries)  # the step that writes the first token
         if key is None:
             key = _strongest(trace, site, layer, head, query)
         return Focus(Head(layer, head, None if len(info.sites) == 1 else site), query, key), problems

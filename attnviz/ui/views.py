@@ -129,7 +129,7 @@ def grid(scores: Scores, score: str, focus: Focus) -> None:
         selected=(focus.head.layer, focus.head.head),
         label="All heads, layers down and heads across. Pick one to see its map.",
         cell="free",
-        max_height=520,
+        max_height=400,
         on_pick=lambda layer, head: select(layer=layer, head=head),
     )
     say.caption(_SCORE_CAPTIONS[score], "One text, one number: a place to look closer, not a verdict.")
@@ -153,7 +153,7 @@ def attention_map(trace: Trace, focus: Focus) -> None:
         scale="sqrt",
         selected=(focus.query, focus.key),
         label="The selected head's attention, queries down and keys across. Pick a cell to select its query and key.",
-        max_height=520,
+        max_height=400,
         on_pick=lambda query, key: select(query=query, key=key),
     )
 
