@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers.models.auto import modeling_auto
 
 from attnviz.embedded import EMBEDDED, Stage, embedded_folder, embedded_names
 from attnviz.errors import InputError, ModelError, ModelNotFound, UnsafeModel
@@ -27,15 +28,13 @@ READING = "reading the weights"  # the stage of loading that takes memory
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 _HUB_ID_CHARS = 200
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-# A checkpoint names the class that saved it; a head that transformers would invent anew is left out.
-_HEADS = (
-    ("ForCausalLM", "AutoModelForCausalLM"),
-    ("LMHeadModel", "AutoModelForCausalLM"),
-    ("ForMaskedLM", "AutoModelForMaskedLM"),
-    ("WithLMHeadModel", "AutoModelForMaskedLM"),
-    ("ForSequenceClassification", "AutoModelForSequenceClassification"),
-    ("ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
-    ("MTModel", "AutoModelForSeq2SeqLM"),
+# In this order: a Bart stands in the masked mapping too, but it is a sequence-to-sequence model.
+_MAPPINGS = (
+    ("AutoModelForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+    ("AutoModelForSeq2SeqLM", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
+    ("AutoModelForMaskedLM", modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+    ("AutoModelForSequenceClassification", modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
+    ("AutoModelForImageTextToText", modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES),
 )
 
 
@@ -157,19 +156,32 @@ def _pooling(folder: Path) -> str:
     return "cls" if isinstance(settings, dict) and settings.get("pooling_mode_cls_token") is True else "mean"
 
 
-def _read(source: str, config: Any, dtype: torch.dtype, options: dict[str, Any], allow_pickle: bool) -> Any:
+def _loader(config: Any) -> Any:
+    """The auto class of the very architecture that the checkpoint was saved from; without a head if none is known.
+
+    A head that the checkpoint does not have would be random, so a task is never guessed.
+    """
     architecture = str((getattr(config, "architectures", None) or [""])[0])
-    auto = next((auto for ending, auto in _HEADS if architecture.endswith(ending)), "AutoModel")
-    use_safetensors = None if allow_pickle else True
-    loader = getattr(transformers, auto)
-    options = {**options, "dtype": dtype, "use_safetensors": use_safetensors}
+    remote = [name for name in getattr(config, "auto_map", None) or {} if name.startswith("AutoModel")]
+    for name, mapping in _MAPPINGS:
+        known = mapping.get(config.model_type, ())
+        if architecture in ((known,) if isinstance(known, str) else known) or name in remote:
+            return getattr(transformers, name)
+    if architecture.endswith("ForPreTraining") and config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return transformers.AutoModelForMaskedLM
+    return transformers.AutoModel
+
+
+def _read(source: str, config: Any, dtype: torch.dtype, options: dict[str, Any], allow_pickle: bool) -> Any:
+    loader = _loader(config)
+    options = {**options, "dtype": dtype, "use_safetensors": None if allow_pickle else True}
     hf_model, read = loader.from_pretrained(source, output_loading_info=True, **options)
     # A pooler is made anew for checkpoints that never had one; attention does not pass through it.
     missing = sorted(key for key in read["missing_keys"] if "pooler" not in key)
     if missing:
         raise ModelError(
-            f"It lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}, ...); they would be "
-            "random numbers. Fetch or save it again, whole."
+            f"The checkpoint {source} lacks {len(missing)} of its weights ({', '.join(missing[:3])}, ...), which would "
+            "be random numbers. Fetch or save it again, whole."
         )
     if hf_model.config._attn_implementation != "eager" and not hf_model._can_set_attn_implementation():
         # Its kernel is chosen for good when it is made, and only the eager one returns attentions.

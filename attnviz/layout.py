@@ -30,8 +30,15 @@ from attnviz.returned import attentions_by_site, causal, check_returned, sizes_b
 from attnviz.tap import Call, Place, implementations, install, kernel_name, restore, run, text_model
 
 SOURCE_LENGTH, TARGET_LENGTH = 8, 5  # unequal, so that cross-attention shows itself by its shape
-# How far the tap's float32 patterns may lie from eager's in the model's own dtype, and rows' sums above 1.
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
+# How far the tap's float32 patterns may lie from eager's in the model's own dtype: at most, and on average. Two kernels
+# in bfloat16 drift apart from layer to layer (SmolLM2's 30: at most 0.15, on average 0.003), so one weight tells little
+# there; a mask, a sink or a soft-cap that went wrong shows in the average.
+TOLERANCE = {
+    torch.float64: (1e-4, 1e-4),
+    torch.float32: (1e-4, 1e-4),
+    torch.float16: (1e-1, 2e-3),
+    torch.bfloat16: (5e-1, 1e-2),
+}
 
 
 @dataclass(frozen=True)
@@ -243,13 +250,14 @@ def _depth(hf_model: Any, numbers: tuple[int, ...]) -> int:
 
 
 def _difference(mine: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype) -> float:
-    tolerance = TOLERANCE.get(dtype, 4e-2)
+    most, average = TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16])
     if mine.shape != reference.shape:
         raise Unsupported(f"its patterns have shape {tuple(reference.shape)}, the recording's {tuple(mine.shape)}")
-    if float(mine.sum(-1).max()) > 1 + tolerance or not bool(torch.isfinite(mine).all()):
+    if float(mine.sum(-1).max()) > 1 + 1e-3 or not bool(torch.isfinite(mine).all()):
         raise Unsupported("the rows of its recorded patterns sum to more than 1")
-    gap = float((mine - reference.float()).abs().max())
-    if gap > tolerance:
+    differences = (mine - reference.float()).abs()
+    gap = float(differences.max())
+    if gap > most or float(differences.mean()) > average:
         raise Unsupported(f"its recorded patterns lie up to {gap:.2g} from its own eager attention")
     return gap
 

@@ -6,7 +6,7 @@ from attnviz.errors import AttnvizError
 from attnviz.figures.labels import head_words
 from attnviz.ui import say, texts, views, work
 from attnviz.ui.frame import model_facts, model_picker
-from attnviz.ui.session import selection, show, take_notes
+from attnviz.ui.session import saved_trace, selection, show, take_notes
 
 texts.first_text()
 with st.sidebar:
@@ -18,15 +18,19 @@ with st.container(horizontal=True, vertical_alignment="center"):
     st.space("stretch")
     texts.example_picker()
     share_place = st.container(width="content")
-texts.text_form()
 
-model = work.model_for(selection())
+model, trace = None, saved_trace()
+if trace is None:
+    texts.text_form()
+    model = work.model_for(selection())
 with facts:
-    model_facts(model.info)
-    texts.chat_switch(model)
+    model_facts(model.info if model else trace.info)
+if model:
+    with facts:
+        texts.chat_switch(model)
+    texts.target_field(model)
+    trace = work.trace_for(model, selection())
 
-texts.target_field(model)
-trace = work.trace_for(model, selection())
 focus, problems = selection().fit(trace)
 show(selection().at(focus))
 with share_place:

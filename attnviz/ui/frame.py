@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import streamlit as st
 
 from attnviz.embedded import EMBEDDED
+from attnviz.errors import AttnvizError
 from attnviz.info import ModelInfo
 from attnviz.settings import settings
+from attnviz.tracefile import load_trace
 from attnviz.ui import say
-from attnviz.ui.session import fitting_example, select, selection
+from attnviz.ui.selection import SAVED
+from attnviz.ui.session import fitting_example, keep_saved, saved_trace, select, selection, stores
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_OTHER = "another"
+_OTHER, _FILE = "another", "a file"
+_TITLES = {_OTHER: "Another model…", _FILE: "Open a saved trace…", SAVED: "Saved trace"}
 _SIDEBAR_PIXELS = 250
 
 
@@ -30,34 +35,40 @@ def model_picker() -> None:
     """Choose an embedded model, or name one on the Hub or in a folder."""
     current = selection().model or settings().default_model
     mine: list[str] = st.session_state.setdefault("models-opened", [])  # other people's names stay theirs
-    if current not in EMBEDDED and current not in mine:
+    if current not in (*EMBEDDED, *mine, SAVED):
         mine.append(current)
-    options = [*EMBEDDED, *mine[-8:]]
-    titles = {name: entry.title for name, entry in EMBEDDED.items()}
+    options = [*EMBEDDED, *mine[-8:], *([SAVED] if current == SAVED else [])]
+    titles = {name: entry.title for name, entry in EMBEDDED.items()} | _TITLES
     # The widget follows the Selection, which may have come from the address.
-    st.session_state["model-choice"] = _OTHER if st.session_state.get("model-other-open") else current
+    st.session_state["model-choice"] = st.session_state.get("model-asked") or current
 
     def chose() -> None:
         name = st.session_state["model-choice"]
-        st.session_state["model-other-open"] = name == _OTHER
-        if name != _OTHER:
-            select(model=name)
-            fitting_example(name)
+        st.session_state["model-asked"] = name if name in (_OTHER, _FILE) else None
+        if name in (_OTHER, _FILE, SAVED):
+            return
+        before = saved_trace()
+        if before is not None:
+            select(text=stores().texts.put(before.source_text or before.text))
+        select(model=name)
+        fitting_example(name)
 
     def typed() -> None:
         name = st.session_state["model-name"].strip()
         if name:
-            st.session_state["model-other-open"] = False
+            st.session_state["model-asked"] = None
             select(model=name)
 
     st.selectbox(
         "Model",
-        [*options, _OTHER],
+        [*options, _OTHER, _FILE],
         key="model-choice",
-        format_func=lambda name: "Another model…" if name == _OTHER else titles.get(name, name),
+        format_func=lambda name: titles.get(name, name),
         on_change=chose,
     )
-    if st.session_state.get("model-other-open"):
+    if st.session_state.get("model-asked") == _FILE:
+        _open_file()
+    if st.session_state.get("model-asked") == _OTHER:
         st.text_input(
             "Hugging Face id or folder",
             key="model-name",
@@ -65,6 +76,26 @@ def model_picker() -> None:
             help="Weights are read as safetensors only, and no code of the model's own is run.",
         )
         st.button("Open", on_click=typed, type="primary", key="model-open", width="stretch")
+
+
+def _open_file() -> None:
+    """Take a file that `Trace.save` wrote, such as a row of `attnviz.record`, and look at it without its model."""
+    file = st.file_uploader("A file that Trace.save wrote", type="safetensors", key="trace-file")
+    if file is None:
+        return
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as copy:
+        copy.write(file.getbuffer())
+        copy.flush()
+        try:
+            trace = load_trace(copy.name)
+        except AttnvizError as error:
+            message = str(error).replace(copy.name, file.name)
+            say.problem(AttnvizError(message))
+            return
+    st.session_state["model-asked"] = None
+    if keep_saved(trace):
+        st.rerun()
+    say.problem(AttnvizError("This trace is larger than the room for opened traces; see ATTNVIZ_TRACE_CACHE_BYTES."))
 
 
 def model_facts(info: ModelInfo) -> None:

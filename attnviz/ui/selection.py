@@ -18,6 +18,7 @@ from attnviz.info import ModelInfo
 from attnviz.tokens import Token
 from attnviz.trace import Trace
 
+SAVED = "saved trace"  # stands for a model where a file of Trace.save is looked at; `text` is then its key
 SCORES = ("between", "sink", "entropy")
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _NUMBERS = ("layer", "head", "query", "key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any, cast
 import streamlit as st
 
 from attnviz.settings import settings
-from attnviz.ui.selection import Selection
+from attnviz.trace import Trace
+from attnviz.ui.selection import SAVED, Selection
 from attnviz.ui.stores import ModelPool, TextStore, TraceCache
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -24,6 +26,7 @@ class Stores:
     texts: TextStore
     models: ModelPool
     traces: TraceCache
+    saved: TraceCache
 
 
 @st.cache_resource(show_spinner=False)
@@ -35,6 +38,7 @@ def stores() -> Stores:
         texts=TextStore(limits.text_store_bytes, limits.text_hours * 3600),
         models=ModelPool(limits.models_held, let_go=traces.drop_model),
         traces=traces,
+        saved=TraceCache(limits.trace_cache_bytes),
     )
 
 
@@ -52,9 +56,14 @@ def selection() -> Selection:
         chosen, problems = Selection.from_params(params)
         for name in ("text", "other"):
             key = getattr(chosen, name)
-            if key and stores().texts.get(key) is None:
+            saved = name == "text" and chosen.model == SAVED
+            kept = stores().saved.get((SAVED, key)) if saved else stores().texts.get(key)
+            if key and kept is None:
                 problems.append(f"the {name} behind this link is no longer kept here")
                 chosen = replace(chosen, **({**_EMPTY, "text": ""} if name == "text" else {"other": ""}))
+                chosen = replace(chosen, model="") if saved else chosen
+        if chosen.model == SAVED and not chosen.text:
+            chosen = replace(chosen, model="")
         if shared:
             chosen = replace(chosen, text=stores().texts.put(shared))
         note(*problems)
@@ -92,6 +101,21 @@ def take_notes() -> list[str]:
 
 def text_of(key: str) -> str:
     return stores().texts.get(key) or ""
+
+
+def saved_trace() -> Trace | None:
+    """The opened trace file that this session looks at, if it looks at one."""
+    chosen = selection()
+    return stores().saved.get((SAVED, chosen.text)) if chosen.model == SAVED else None
+
+
+def keep_saved(trace: Trace) -> bool:
+    """Look at a trace from a file, if there is room for it; its key stands in the address, as a text's does."""
+    key = secrets.token_urlsafe(16)
+    fits = stores().saved.put((SAVED, key), trace.compact())
+    if fits:
+        select(model=SAVED, text=key, other="")
+    return fits
 
 
 def fitting_example(model: str) -> None:

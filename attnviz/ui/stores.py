@@ -91,10 +91,13 @@ class TraceCache:
         with self._lock:
             return self._kept.get(key)
 
-    def put(self, key: tuple[Hashable, ...], value: Any) -> None:
+    def put(self, key: tuple[Hashable, ...], value: Any) -> bool:
+        """Keep a value; False if it is larger than all the room there is."""
         with self._lock:
-            if _nbytes(value) <= self._kept.maxsize:
+            fits = bool(_nbytes(value) <= self._kept.maxsize)
+            if fits:
                 self._kept[key] = value
+            return fits
 
     def drop_model(self, name: str) -> None:
         with self._lock:

@@ -174,12 +174,12 @@ def map_caption(trace: Trace, focus: Focus) -> None:
     )
 
 
-def outcome(model: Model, trace: Trace, chosen: Selection, focus: Focus) -> None:
+def outcome(model: Model | None, trace: Trace, chosen: Selection, focus: Focus) -> None:
     """What the model makes of the text: its next token, or for a sentence encoder a similarity."""
     if trace.info.has_vocabulary:
         last = len(trace.tokens) - 1
         _predictions(trace, last if focus.head.site == "encoder" else focus.query)
-    elif trace.embedding is not None:
+    elif model is not None and trace.embedding is not None:
         _similarity(model, trace, chosen)
     elif trace.class_logits is not None:
         _classes(model, trace)
@@ -229,10 +229,10 @@ def _similarity(model: Model, trace: Trace, chosen: Selection) -> None:
         )
 
 
-def _classes(model: Model, trace: Trace) -> None:
+def _classes(model: Model | None, trace: Trace) -> None:
     assert trace.class_logits is not None
     st.markdown("**Predicted class**")
-    labels = model.hf_model.config.id2label
+    labels = {} if model is None else model.hf_model.config.id2label
     shares = trace.class_logits.float().softmax(-1).tolist()
     st.dataframe({"class": [str(labels.get(i, i)) for i in range(len(shares))], "probability": shares}, hide_index=True)
 

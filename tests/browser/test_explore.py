@@ -713,3 +713,23 @@ def test_nothing_is_wider_than_a_phone(visit: NewExplore) -> None:
         assert box["x"] + box["width"] <= 390
     explore.chip(3).click()
     explore.wait_for_params(query=3)
+
+
+def test_a_saved_trace_opens_without_its_model_and_its_link_restores_it(visit: NewExplore, tmp_path: Path) -> None:
+    model = attnviz.load_model("dates")
+    trace = model.trace("May 3, 1998")
+    path = trace.save(tmp_path / "row.safetensors")
+    explore = visit()
+    explore.page.get_by_role("combobox").first.click()
+    explore.page.get_by_text("Open a saved trace…").click()
+    explore.page.set_input_files("input[type=file]", path)
+    expect(explore.page.get_by_text("Attention of L1H1, cross-attention")).to_be_visible()
+    shown = explore.map.evaluate("host => host.valueAt(0, 7)")
+    assert shown == pytest.approx(float(trace.pattern(1, 1, "cross")[0, 7]), abs=1e-6)
+    explore.page.reload()
+    expect(explore.page.get_by_text("Attention of L1H1, cross-attention")).to_be_visible()
+    (tmp_path / "bad.safetensors").write_bytes(b"no trace")
+    explore.page.get_by_role("combobox").first.click()
+    explore.page.get_by_text("Open a saved trace…").click()
+    explore.page.set_input_files("input[type=file]", tmp_path / "bad.safetensors")
+    expect(explore.page.get_by_text("is not a file that Trace.save wrote")).to_be_visible()

@@ -296,3 +296,21 @@ def test_edits_of_a_half_precision_model_stay_in_its_dtype() -> None:
     edited = model.trace(input_ids=tiny.ids(), edits=[ZeroHeads([Head(0, 0)])])
     assert edited.logits.dtype == torch.bfloat16
     assert not torch.equal(clean.logits, edited.logits)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["smollm2", "minilm", "dates"])
+def test_half_precision_is_exact_and_patterns_are_float32_from_its_own_q_and_k(name: str, dtype: str) -> None:
+    model = attnviz.load_model(name, dtype=dtype)
+    assert (model.info.status, model.info.dtype) == ("exact", dtype)
+    trace = model.trace("the 3rd of May 1998")
+    site = model.info.sites[0]
+    for layer in trace.layers(site):
+        recorded = trace.layer(layer, site)
+        scores = recorded.query.float() @ recorded.key.float().repeat_interleave(recorded.group, 1).mT
+        scores = scores * recorded.keywords["scaling"]
+        if recorded.causal:
+            scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -torch.inf)
+        pattern = trace.pattern(layer, site=site)
+        assert pattern.dtype == torch.float32
+        assert torch.allclose(pattern, scores.softmax(-1)[0], atol=1e-6)
