@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from transformers.models.auto import modeling_auto
+from transformers.utils import cached_file
 
 from attnviz.embedded import EMBEDDED, Stage, embedded_folder, embedded_names
 from attnviz.errors import InputError, ModelError, ModelNotFound, UnsafeModel
@@ -22,11 +24,12 @@ from attnviz.layout import probe
 from attnviz.models import Model
 from attnviz.opening import PICKLE, hub_reachable, plain_errors
 
-DEFAULT = "smollm2"
 READING = "reading the weights"  # the stage of loading that takes memory
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 _HUB_ID_CHARS = 200
+_POOLING = "1_Pooling/config.json"  # where sentence-transformers writes how states are pooled
+_MAY_BE_ABSENT = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # In this order: a Bart stands in the masked mapping too, but it is a sequence-to-sequence model.
 _MAPPINGS = (
@@ -39,7 +42,7 @@ _MAPPINGS = (
 
 
 def load_model(
-    name: str | os.PathLike[str] = DEFAULT,
+    name: str | os.PathLike[str] = "smollm2",
     *,
     revision: str | None = None,
     device: str = "auto",
@@ -68,10 +71,13 @@ def load_model(
     with plain_errors(origin.name, local=Path(source).is_dir()):
         config = transformers.AutoConfig.from_pretrained(source, **options)
         tokenizer = _tokenizer(source, options)
+        if not Path(source).is_dir():
+            pooling = cached_file(source, _POOLING, **_MAY_BE_ABSENT, **_hub_options(options))
+            origin = replace(origin, pooling=_pooling(pooling))
         say(READING, 0.5)
         hf_model = _read(source, config, target_dtype, options, allow_pickle).to(target_device).eval()
     if not origin.revision and getattr(config, "_commit_hash", None):
-        origin = Origin(origin.name, config._commit_hash, origin.note, origin.pooling)
+        origin = replace(origin, revision=config._commit_hash)
     say("checking its attention", 0.9)
     model = Model(hf_model, tokenizer, probe(hf_model), origin)
     say("ready", 1.0)
@@ -103,14 +109,20 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 def _find(name: str, revision: str | None, allow_pickle: bool, say: Stage) -> tuple[Origin, str, dict[str, Any]]:
     """Where the model is: its origin, a folder or Hub id, and options for from_pretrained."""
     name = name.strip()
+    if revision is not None and (name in EMBEDDED or _folder(name) is not None):
+        raise InputError(f"A revision goes with a model on the Hub; {name} is on this machine.")
     if name in EMBEDDED:
         entry = EMBEDDED[name]
         folder = embedded_folder(entry, say)
-        return Origin(entry.title, entry.version, entry.note, _pooling(folder)), str(folder), {}
+        return Origin(entry.title, entry.version, entry.note, _pooling(folder / _POOLING)), str(folder), {}
     path = _folder(name)
     if path is not None:
         _check_folder(path, allow_pickle)
-        return Origin(path.resolve().name, "local folder", "", _pooling(path)), str(path), {"local_files_only": True}
+        return (
+            Origin(path.resolve().name, "local folder", "", _pooling(path / _POOLING)),
+            str(path),
+            {"local_files_only": True},
+        )
     if len(name) > _HUB_ID_CHARS or not _HUB_ID.fullmatch(name):
         raise ModelNotFound(
             f"There is no model {name!r}. Give {embedded_names()}, a Hugging Face id such as 'gpt2' or 'org/model', "
@@ -119,6 +131,10 @@ def _find(name: str, revision: str | None, allow_pickle: bool, say: Stage) -> tu
     options = {"revision": revision}
     # A model in the Hub's cache opens without the Hub.
     return Origin(name, revision or ""), name, options if hub_reachable() else options | {"local_files_only": True}
+
+
+def _hub_options(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in ("revision", "local_files_only") if name in options}
 
 
 def _folder(name: str) -> Path | None:
@@ -147,13 +163,19 @@ def _check_folder(path: Path, allow_pickle: bool) -> None:
         raise UnsafeModel(PICKLE.format(name=path, what=", ".join(pickles[:3])))
 
 
-def _pooling(folder: Path) -> str:
-    """How a sentence encoder pools its states: its own settings say, else the mean over all tokens."""
+def _pooling(file: Path | str | None) -> str:
+    """How a sentence encoder pools its states: "cls" or "mean" as its own settings say, by default the mean.
+
+    Another way ("unknown") gives no embedding: a wrong similarity is worse than none.
+    """
     try:
-        settings = json.loads((folder / "1_Pooling" / "config.json").read_text("utf-8"))
+        settings = json.loads(Path(file or "").read_text("utf-8"))
     except (OSError, ValueError):
         return "mean"
-    return "cls" if isinstance(settings, dict) and settings.get("pooling_mode_cls_token") is True else "mean"
+    modes = [mode for mode, on in settings.items() if on is True] if isinstance(settings, dict) else []
+    known = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+    modes = [known.get(mode, mode) for mode in modes if mode.startswith("pooling_mode_")]
+    return modes[0] if len(modes) == 1 else "unknown"
 
 
 def _loader(config: Any) -> Any:

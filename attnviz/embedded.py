@@ -104,7 +104,7 @@ def embedded_folder(entry: Embedded, say: Stage) -> Path:
     folder = cache_dir() / "models" / entry.version.replace(" ", "-")
     try:
         return convert_gguf(package / entry.gguf, folder, say)
-    except OSError as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"{entry.title} could not be converted into {folder}: {error}. It needs a folder that can be written, with "
             "600 MB free; set ATTNVIZ_CACHE_DIR to one."

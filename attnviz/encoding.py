@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,10 @@ class Reader:
         self.check_context(len(kept))
         text, tokens = tokens_from_ids(self.tokenizer, kept)
         return Encoded(text, tuple(kept), tokens)
+
+    def tokens_of(self, ids: Sequence[int]) -> tuple[Token, ...]:
+        """The tokens of ids as they are: what somebody else's code already ran is not ours to refuse."""
+        return tokens_from_ids(self.tokenizer, ids)[1]
 
     def ids_of(self, text: str) -> list[int]:
         """The ids of a text as a continuation: no special tokens added."""

@@ -32,7 +32,8 @@ class Writing:
             raise InputError(f"max_new_tokens counts from 1; got {self.most!r}.")
         if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
             raise InputError(f"A seed is a whole number, or None for the likeliest tokens; got {self.seed!r}.")
-        if not 0 < self.temperature < float("inf"):
+        number = isinstance(self.temperature, int | float) and not isinstance(self.temperature, bool)
+        if not number or not 0 < self.temperature < float("inf"):
             raise InputError(
                 f"temperature is above 0; got {self.temperature!r}. Give no seed for the likeliest tokens."
             )

@@ -30,14 +30,14 @@ from attnviz.returned import attentions_by_site, causal, check_returned, sizes_b
 from attnviz.tap import Call, Place, implementations, install, kernel_name, restore, run, text_model
 
 SOURCE_LENGTH, TARGET_LENGTH = 8, 5  # unequal, so that cross-attention shows itself by its shape
-# How far the tap's float32 patterns may lie from eager's in the model's own dtype: at most, and on average. Two kernels
-# in bfloat16 drift apart from layer to layer (SmolLM2's 30: at most 0.15, on average 0.003), so one weight tells little
-# there; a mask, a sink or a soft-cap that went wrong shows in the average.
+# How far the tap's float32 patterns may lie from eager's in the model's own dtype: at most, on average, and at most in
+# a site's first layer, which both runs reach alike. Two kernels in bfloat16 drift apart from layer to layer (SmolLM2's
+# 30: at most 0.15, on average 0.003); a mask, a sink or a soft-cap gone wrong shows in the first layer or the average.
 TOLERANCE = {
-    torch.float64: (1e-4, 1e-4),
-    torch.float32: (1e-4, 1e-4),
-    torch.float16: (1e-1, 2e-3),
-    torch.bfloat16: (5e-1, 1e-2),
+    torch.float64: (1e-4, 1e-4, 1e-4),
+    torch.float32: (1e-4, 1e-4, 1e-4),
+    torch.float16: (1e-1, 2e-3, 1e-2),
+    torch.bfloat16: (5e-1, 1e-2, 6e-2),
 }
 
 
@@ -204,7 +204,7 @@ def _layout(
             raise Unsupported(f"{len(expected)} layers returned attentions at the {site}, {len(mine)} were recorded")
         layers[site] = _numbers([names.get(order[i][0], "") for i in mine])
         for i, reference in zip(mine, expected, strict=True):
-            gap = max(gap, _difference(patterns[i], reference, hf_model.dtype))
+            gap = max(gap, _difference(patterns[i], reference, hf_model.dtype, first=i == mine[0]))
     places: dict[nn.Module, list[Place]] = {}
     counters: Counter[str] = Counter()
     for (module, _), site in zip(order, sites, strict=True):
@@ -249,8 +249,9 @@ def _depth(hf_model: Any, numbers: tuple[int, ...]) -> int:
     return max(numbers[-1] + 1, int(depth)) if gaps and isinstance(depth, int) else numbers[-1] + 1
 
 
-def _difference(mine: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype) -> float:
-    most, average = TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16])
+def _difference(mine: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype, *, first: bool) -> float:
+    most, average, undrifted = TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16])
+    most = undrifted if first else most
     if mine.shape != reference.shape:
         raise Unsupported(f"its patterns have shape {tuple(reference.shape)}, the recording's {tuple(mine.shape)}")
     if float(mine.sum(-1).max()) > 1 + 1e-3 or not bool(torch.isfinite(mine).all()):
@@ -263,14 +264,15 @@ def _difference(mine: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype)
 
 
 def _check_edit(hf_model: Any, layout: Layout, inputs: Mapping[str, Any]) -> None:
-    outputs = []
-    site = layout.sites[-1]
-    head = Head(layout.layers[site][0], 0, site)
-    for edits in ((), (ZeroHeads([head]),)):
+    def output(*edits: ZeroHeads) -> torch.Tensor:
         with run(Call(places=layout.places, edits=edits, keep=False)):
-            outputs.append(main_output(hf_model(**inputs)))
-    if torch.equal(*outputs):
-        raise Unsupported(f"setting {head} to zero does not change its output")
+            return main_output(hf_model(**inputs))
+
+    clean = output()
+    for site in layout.sites:
+        head = Head(layout.layers[site][0], 0, site)
+        if torch.equal(clean, output(ZeroHeads([head]))):
+            raise Unsupported(f"setting {head} to zero does not change its output")
 
 
 def _view_only(hf_model: Any, seen: Mapping[str, list[torch.Tensor]], reason: str) -> Layout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,15 +20,17 @@ def plain_out_of_memory(device: torch.device) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
             raise
-        release_memory()
+        release_memory(error)
         raise OutOfMemory(
             f"There is not enough memory on {device} for this text. Shorten it, choose a smaller model, or load the "
             'model with device="cpu".'
         ) from None
 
 
-def release_memory() -> None:
-    """Give unused memory back to the device."""
+def release_memory(error: BaseException | None = None) -> None:
+    """Give unused memory back to the device, what the frames of a failed call still hold included."""
+    if error is not None:
+        traceback.clear_frames(error.__traceback__)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -28,6 +28,8 @@ class Subject(Protocol):
     def name(self) -> str: ...
     @property
     def vocabulary(self) -> int: ...
+    @property
+    def family(self) -> str: ...
     def ids_of(self, text: str) -> list[int]: ...
     def embed(self, text: str) -> torch.Tensor: ...
 
@@ -159,6 +161,8 @@ def _need_vocabulary(metric: Metric, model: Subject) -> None:
         raise MetricError(
             f"{type(metric).__name__} needs a vocabulary head, which {model.name} does not have; use Similarity."
         )
+    if model.family == "encoder" and isinstance(metric, LogProb):
+        raise MetricError(f"LogProb continues a text, which the encoder {model.name} cannot; use LogitDiff at a mask.")
 
 
 def _ids(model: Subject, answer: Answer) -> list[int]:

@@ -51,6 +51,10 @@ class Model:
         return self.info.name
 
     @property
+    def family(self) -> str:
+        return self.info.family
+
+    @property
     def vocabulary(self) -> int:
         """How many token ids the model reads."""
         return self.reader.vocabulary
@@ -112,12 +116,19 @@ class Model:
         if self.info.family == "encoder-decoder":
             made = self.trace(input_ids=source.ids, decoder_input_ids=ids, edits=edits)
             return replace(made, source_text=source.text, source_tokens=source.tokens, prompt_length=1)
-        return replace(self.trace(input_ids=ids, edits=edits), prompt_length=len(source.ids))
+        made = self.trace(input_ids=ids, edits=edits)
+        given = len(source.ids)
+        marked = tuple(replace(a, template=b.template) for a, b in zip(made.tokens, source.tokens, strict=False))
+        return replace(made, tokens=marked + made.tokens[given:], prompt_length=given)
 
     def measure(
         self, metric: Metric, text: str | None = None, *, input_ids: Any = None, edits: Sequence[Edit] = ()
     ) -> float:
         """The outcome of one run, in the metric's unit; with `edits`, of the edited run."""
+        if self.info.family == "encoder-decoder":
+            raise MetricError(
+                f"{self.name} is an encoder-decoder, and a metric reads one text; use trace(text, target).logits."
+            )
         plan = metric.plan(self, self._encoded(text, input_ids, False).ids)
         self.reader.check_context(len(plan.ids))
         outputs = self._forward(self.reader.encode_ids(plan.ids), checked(edits))
@@ -217,11 +228,22 @@ class Model:
         with plain_out_of_memory(self.hf_model.device), torch.no_grad(), run(call):
             yield
 
-    def traces(self, call: Call, outputs: Any, sources: Sequence[Encoded], decoders: Sequence[Encoded]) -> list[Trace]:
-        """One trace for each text of a batch that ran as `call`; `decoders` is empty but for encoder-decoders."""
+    def traces(
+        self,
+        call: Call,
+        outputs: Any,
+        sources: Sequence[Encoded],
+        decoders: Sequence[Encoded],
+        masks: torch.Tensor | None = None,
+    ) -> list[Trace]:
+        """One trace for each text of a batch that ran as `call`; `decoders` is empty but for encoder-decoders.
+
+        masks   [batch, position], 0 where a row is padding, for pooling; None where nothing is
+        """
         made = []
         for row, source in enumerate(sources):
-            logits, class_logits, embedding = self._results(outputs, row)
+            kept = None if masks is None else masks[row]
+            logits, class_logits, embedding = self._results(outputs, row, kept)
             main = decoders[row] if decoders else source
             made.append(
                 Trace(
@@ -254,15 +276,21 @@ class Model:
             }
         return attention
 
-    def _results(self, outputs: Any, row: int) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    def _results(
+        self, outputs: Any, row: int, kept: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         """(logits [position, vocab], class logits [class], embedding [d_model]) of one text of a batch."""
         logits = getattr(outputs, "logits", None)
         if logits is not None:
-            return (logits[row], None, None) if self.info.has_vocabulary else (None, logits[row], None)
+            logits = logits[row].detach()  # a recorded training step's graph is not ours to keep
+            return (logits, None, None) if self.info.has_vocabulary else (None, logits, None)
         hidden = getattr(outputs, "last_hidden_state", None)
         if hidden is None or self.info.family == "encoder-decoder":
             return None, None, None
-        return None, None, hidden[row, 0] if self.origin.pooling == "cls" else hidden[row].mean(0)
+        states = hidden[row].detach() if kept is None else hidden[row].detach()[kept.bool().to(hidden.device)]
+        if self.origin.pooling not in ("cls", "mean"):
+            return None, None, None
+        return None, None, states[0] if self.origin.pooling == "cls" else states.float().mean(0)
 
 
 def _vocabulary(hf_model: Any) -> int:

@@ -49,8 +49,8 @@ def plain_errors(name: str, local: bool) -> Iterator[None]:
         yield
     except AttnvizError:
         raise
-    except (torch.OutOfMemoryError, MemoryError):
-        release_memory()
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        release_memory(error)
         raise OutOfMemory(
             f'There is not enough memory for {name}. Choose a smaller model, dtype="bfloat16", or device="cpu".'
         ) from None

@@ -4,9 +4,9 @@
         loss = hf_model(**batch).loss
     recording.traces[0].pattern(0, 0)
 
-Within the block the model's attention goes through the tap, over the kernel that it had; afterwards the model is as it
-was. What is recorded is what the calls were given: gradients, caches and outputs are untouched. Dropout is not
-recorded: patterns are those before it.
+Within the block the model's attention goes through the tap, over the kernel that it had (flash and flex kernels take no
+recorder: such a model runs on SDPA or eager meanwhile); afterwards the model is as it was. What is recorded is what the
+calls were given: gradients and caches are untouched. Dropout is not recorded: patterns are those before it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from attnviz.errors import InputError, Unsupported
 from attnviz.info import Origin
 from attnviz.layout import probe, start_token
 from attnviz.models import Model
-from attnviz.tap import Call, begin, end, implementations, restore
+from attnviz.recorded import Recorded
+from attnviz.tap import Call, begin, end, implementations, restore, under_way
 from attnviz.tokens import Token
 from attnviz.trace import Trace
 
 _recorded_now: set[int] = set()
 _lock = threading.Lock()
-_MINE: ContextVar[Recording | None] = ContextVar("attnviz_recording", default=None)
+_MINE: ContextVar[tuple[_Calls, ...]] = ContextVar("attnviz_recordings", default=())
 
 
 @dataclass
@@ -78,14 +79,14 @@ def record(hf_model: Any, tokenizer: Any = None) -> Iterator[Recording]:
             raise Unsupported(
                 f"{model.name} cannot be recorded: {model.info.reason}. Trace it with wrap_model instead."
             )
-        recording, calls = Recording(), _Calls(model)
+        calls = _Calls(model)
         hooks = (
             hf_model.register_forward_pre_hook(calls.before, with_kwargs=True),
             hf_model.register_forward_hook(calls.after, with_kwargs=True, always_call=True),
         )
-        mine = _MINE.set(recording)
+        mine = _MINE.set((*_MINE.get(), calls))
         try:
-            yield recording
+            yield calls.recording
         finally:
             _MINE.reset(mine)
             for hook in hooks:
@@ -111,56 +112,70 @@ class _Calls:
     """The hooks around a model's forward: one tap call each, turned into traces when it returns."""
 
     def __init__(self, model: Model) -> None:
+        self.recording = Recording()
         self._model = model
-        self._open: list[tuple[Call, Restore[Call | None]]] = []
-        self._seen: list[list[int]] = []  # ids that a cache holds, by row
+        self._open: list[tuple[Call, Restore[Call | None]] | None] = []
+        self._held: list[tuple[list[int], torch.Tensor]] = []  # by row: the ids and keys that a cache may hold now
 
     def before(self, module: Any, args: Any, keywords: dict[str, Any]) -> None:
-        if _MINE.get() is not None:
-            call = Call(places=self._model.layout.places)
-            self._open.append((call, begin(call)))
+        if self not in _MINE.get():
+            return
+        if under_way(next(iter(self._model.layout.places))):
+            self._open.append(None)  # a trace of this model: it records for itself
+            return
+        call = Call(places=self._model.layout.places)
+        self._open.append((call, begin(call)))
 
     def after(self, module: Any, args: Any, keywords: dict[str, Any], outputs: Any) -> None:
-        recording = _MINE.get()
-        if recording is None:
+        opened = self._open.pop() if self in _MINE.get() else None
+        if opened is None:
             return
-        call, restore = self._open.pop()
-        end(restore)
+        call, restore_call = opened
+        end(restore_call)
         if call.recorded and outputs is not None:  # outputs are None when the forward raised
             given = inspect.signature(module.forward).bind_partial(*args, **keywords).arguments
-            recording.calls.append(self._traces(call, outputs, {**given.pop("kwargs", {}), **given}))
+            self.recording.calls.append(self._traces(call, outputs, {**given.pop("kwargs", {}), **given}))
 
     def _traces(self, call: Call, outputs: Any, given: dict[str, Any]) -> list[Trace]:
-        if isinstance(outputs, tuple):
-            raise InputError("A call with return_dict=False cannot be recorded; leave return_dict out.")
         model, rows = self._model, call.recorded[0][2].query.shape[0]
-        main = {place.site: recorded for _, place, recorded in call.recorded if place is not None}
+        main: dict[str, Recorded] = {}
+        for _, place, recorded in call.recorded:
+            if place is not None:
+                main.setdefault(place.site, recorded)
         several = model.info.family == "encoder-decoder"
         site = model.info.sites[0]
-        lengths = {
-            "source": main[site].query.shape[2] if site in main else main["cross"].key.shape[2],
-            "decoder": main["decoder"].query.shape[2] if several else 0,
-        }
-        sources = self._encoded(given.get("input_ids"), given.get("attention_mask"), rows, lengths["source"])
+        length = main[site].query.shape[2] if site in main else main["cross"].key.shape[2]
+        mask = given.get("attention_mask")
+        sources = self._encoded(given.get("input_ids"), mask, rows, length)
         decoders: Sequence[Encoded] = []
         if several:
-            ids, mask = _decoder_ids(model.hf_model, given), given.get("decoder_attention_mask")
-            decoders = self._encoded(ids, mask, rows, lengths["decoder"])
-        traces = model.traces(call, outputs, sources, decoders)
-        queries = decoders or sources
-        keys = main["decoder" if several else site].key.shape[2]
-        return [self._with_past(trace, row, keys - len(queries[row].ids)) for row, trace in enumerate(traces)]
+            ids = _decoder_ids(model.hf_model, given)
+            decoders = self._encoded(ids, given.get("decoder_attention_mask"), rows, main["decoder"].query.shape[2])
+        whole = isinstance(mask, torch.Tensor) and mask.dim() == 2 and mask.shape[1] == length
+        # A model told to return a tuple gives no names to its outputs; the attention is recorded all the same.
+        named = None if isinstance(outputs, tuple) else outputs
+        traces = model.traces(call, named, sources, decoders, mask if whole else None)
+        first = main["decoder" if several else site]
+        return [self._with_keys(trace, row, first.key[row]) for row, trace in enumerate(traces)]
 
-    def _with_past(self, trace: Trace, row: int, held: int) -> Trace:
-        """The trace with the tokens that a cache held before it, as far as this recording saw them."""
-        seen = self._seen[row] if row < len(self._seen) else []
-        past = seen[-held:] if held and len(seen) >= held else []
-        now = past + trace.input_ids
-        self._seen[row : row + 1] = [now]
-        if not held:
+    def _with_keys(self, trace: Trace, row: int, keys: torch.Tensor) -> Trace:
+        """The trace with names for its keys, [kv_head, key, d_head]: also for those that a cache held before.
+
+        A key is named only if it is, bit for bit, one that this recording saw before: beams change places, static
+        caches keep slots, sliding windows drop what is old. Layers that hold another number of keys are left out.
+        """
+        n_keys, new = keys.shape[1], len(trace.tokens)
+        ids, before = self._held[row] if row < len(self._held) else ([], keys[:, :0])
+        grown = n_keys == len(ids) + new and torch.equal(keys[:, : len(ids)], before)
+        known = [*ids, *trace.input_ids] if grown else trace.input_ids
+        self._held[row : row + 1] = [(known, keys[:, -len(known) :])]
+        if n_keys == new:
+            self._held[row] = (trace.input_ids, keys)
             return trace
-        tokens = self._model.reader.encode_ids(past).tokens if past else _unknown(held, "cached")
-        return replace(trace, past_tokens=tokens)
+        names = self._model.reader.tokens_of(known) if grown else _unknown(n_keys, "key")
+        site = "decoder" if self._model.info.family == "encoder-decoder" else self._model.info.sites[0]
+        fitting = {n: layer for n, layer in trace.attention[site].items() if layer.tensors()[1].shape[2] == n_keys}
+        return replace(trace, key_tokens=names, attention={**trace.attention, site: fitting})
 
     def _encoded(self, ids: Any, mask: Any, rows: int, length: int) -> Sequence[Encoded]:
         """The tokens of each row; padding is special, and rows given as embeddings have positions for names."""
@@ -168,12 +183,10 @@ class _Calls:
             return [Encoded("", tuple([0] * length), _unknown(length, "position"))] * rows
         out = []
         for row in range(rows):
-            encoded = self._model.reader.encode_ids(ids[row].cpu())
-            padded = _padding(mask, row, length)
-            tokens = (
-                replace(t, special=True, word=None) if p else t for t, p in zip(encoded.tokens, padded, strict=True)
-            )
-            out.append(replace(encoded, tokens=tuple(tokens)))
+            kept = [int(i) for i in ids[row]]
+            pairs = zip(self._model.reader.tokens_of(kept), _padding(mask, row, length), strict=True)
+            tokens = tuple(replace(token, special=True, word=None) if pad else token for token, pad in pairs)
+            out.append(Encoded("", tuple(kept), tokens))
         return out
 
 

@@ -78,7 +78,12 @@ class Call:
         return place
 
     def check(self) -> None:
-        """Raise if an edit never met its layer."""
+        """Raise if an edit never met its layer, or if there was nothing to record."""
+        if self.keep and self.places and not self.recorded:
+            raise Unsupported(
+                "The forward pass never went through the tap, so nothing was recorded. Somebody may have changed the "
+                "model's attention implementation: wrap it again."
+            )
         for edit in self.edits:
             wanted = {p for places in (self.places or {}).values() for p in places if edit.touches(*p)}
             if not wanted <= self._met:
@@ -105,6 +110,12 @@ class Call:
 
 
 _CALL: ContextVar[Call | None] = ContextVar("attnviz_call", default=None)
+
+
+def under_way(module: nn.Module) -> bool:
+    """Whether this thread is inside a call that looks at this attention module."""
+    call = _CALL.get()
+    return call is not None and module in (call.places or {})
 
 
 def begin(call: Call) -> Restore[Call | None]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class LayerAttention(Protocol):
-    """One layer's attention for one text: recorded (`tap.Recorded`) or stored (`Stored`)."""
+    """One layer's attention for one text: recorded (`recorded.Recorded`) or stored (`Stored`)."""
 
     @property
     def n_heads(self) -> int: ...
@@ -82,7 +82,7 @@ class Trace:
 
     tokens          the tokens whose positions the outputs have: the decoder's, or the encoder's where it stands alone
     source_tokens   the encoder's tokens of an encoder-decoder, else ()
-    past_tokens     what a cache held before these tokens (`attnviz.record`), else (); keys are past_tokens + tokens
+    key_tokens      of a call with a cache (`attnviz.record`), all keys of the self-attention; else ()
     prompt_length   of a generated trace, how many of the tokens were given
     logits          [position, vocab] in the model's dtype and on its device; None without a vocabulary head
     class_logits    [class] for sequence classification, else None
@@ -96,7 +96,7 @@ class Trace:
     attention: Mapping[str, Mapping[int, LayerAttention]]
     source_text: str = ""
     source_tokens: tuple[Token, ...] = ()
-    past_tokens: tuple[Token, ...] = ()
+    key_tokens: tuple[Token, ...] = ()
     edits: tuple[Edit, ...] = ()
     edit_titles: tuple[str, ...] = ()
     raw_logits: torch.Tensor | None = None
@@ -120,9 +120,9 @@ class Trace:
         """(query tokens, key tokens) of a site."""
         site = self.info.site(site)
         if self.info.family != "encoder-decoder":
-            return self.tokens, self.past_tokens + self.tokens
+            return self.tokens, self.key_tokens or self.tokens
         queries = self.source_tokens if site == "encoder" else self.tokens
-        keys = self.past_tokens + self.tokens if site == "decoder" else self.source_tokens
+        keys = (self.key_tokens or self.tokens) if site == "decoder" else self.source_tokens
         return queries, keys
 
     def layers(self, site: str | None = None) -> tuple[int, ...]:

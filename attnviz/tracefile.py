@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from attnviz.edits import SITES
 from attnviz.errors import InputError
 from attnviz.info import ModelInfo
 from attnviz.recorded import Recorded
@@ -43,7 +44,7 @@ def write(trace: Trace, path: Path) -> Path:
         "source_text": trace.source_text,
         "tokens": [dataclasses.astuple(token) for token in trace.tokens],
         "source_tokens": [dataclasses.astuple(token) for token in trace.source_tokens],
-        "past_tokens": [dataclasses.astuple(token) for token in trace.past_tokens],
+        "key_tokens": [dataclasses.astuple(token) for token in trace.key_tokens],
         "edit_titles": list(trace.edit_titles),
         "prompt_length": trace.prompt_length,
         "outputs": {name: shelf.put(getattr(trace, name)) for name in _OUTPUTS},
@@ -78,9 +79,25 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise InputError(f"{path} is not a trace of format {FORMAT}; save it again with this version of AttnViz.")
     try:
-        return _trace_from_json(about, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
+        trace = _trace_from_json(about, tensors)
+        _check_shapes(trace)
+        return trace
+    except (KeyError, TypeError, ValueError, AttributeError, ImportError, IndexError, RuntimeError) as error:
         raise InputError(f"{path} is damaged: {error!r}. Save the trace again.") from error
+
+
+def _check_shapes(trace: Trace) -> None:
+    """Raise unless every layer can be drawn on its axes: a file may come from anywhere."""
+    for site in trace.attention:
+        queries, keys = (len(tokens) for tokens in trace.axes(site))
+        for layer, attention in trace.attention[site].items():
+            trace.info.check_head(layer, attention.n_heads - 1, site)
+            shape = tuple(attention.pattern(0, slice(0, 1)).shape)
+            if shape != (1, 1, 1, keys) or attention.tensors()[0].shape[2] != queries:
+                raise ValueError(f"{site} layer {layer} does not fit its {queries} queries and {keys} keys")
+    for token in (*trace.tokens, *trace.source_tokens, *trace.key_tokens):
+        if not isinstance(token.text, str) or not isinstance(token.id, int) or len(token.span) != 2:
+            raise ValueError(f"{token!r} is no token")
 
 
 class _Shelf:
@@ -144,6 +161,8 @@ def _trace_from_json(about: dict[str, Any], tensors: dict[str, torch.Tensor]) ->
             keywords=mapping(held["keywords"]),
         )
 
+    if not set(about["layers"]) <= set(SITES):
+        raise ValueError(f"its sites are {sorted(about['layers'])}")
     info = dict(about["info"])
     info["sites"] = tuple(info["sites"])
     info["layers"] = {site: tuple(layers) for site, layers in info["layers"].items()}
@@ -156,7 +175,7 @@ def _trace_from_json(about: dict[str, Any], tensors: dict[str, torch.Tensor]) ->
         source_text=about["source_text"],
         tokens=tuple(_token(x) for x in about["tokens"]),
         source_tokens=tuple(_token(x) for x in about["source_tokens"]),
-        past_tokens=tuple(_token(x) for x in about["past_tokens"]),
+        key_tokens=tuple(_token(x) for x in about["key_tokens"]),
         attention={
             site: {int(i): layer(held) for i, held in layers.items()} for site, layers in about["layers"].items()
         },

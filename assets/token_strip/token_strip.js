@@ -8,7 +8,7 @@ function createStrip(root, instance) {
   const readout = make("p", "readout");
   const legend = make("div", "legend");
   const hint = make("p", "hidden", "Arrow keys move between tokens, Home and End go to the first and the last, Enter "
-    + "makes the token the query.");
+    + "picks the token.");
   const live = make("p", "hidden");
   hint.id = "hint";
   live.setAttribute("aria-live", "polite");

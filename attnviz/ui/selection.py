@@ -14,6 +14,7 @@ from typing import Any
 
 from attnviz.edits import Head
 from attnviz.embedded import EMBEDDED
+from attnviz.errors import HeadError
 from attnviz.info import ModelInfo
 from attnviz.tokens import Token
 from attnviz.trace import Trace
@@ -22,7 +23,7 @@ SAVED = "saved trace"  # stands for a model where a file of Trace.save is looked
 SCORES = ("between", "sink", "entropy")
 _KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _NUMBERS = ("layer", "head", "query", "key")
-_MOST = 10**6
+_MODEL_CHARS = 300
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,11 @@ class Selection:
                     values[name] = params[name]
                 else:
                     problems.append(f"the {name} key in the address is not one of this app's")
-        if "model" in params and 0 < len(params["model"]) <= 300:
-            values["model"] = params["model"]
+        if params.get("model"):
+            if len(params["model"]) <= _MODEL_CHARS:
+                values["model"] = params["model"]
+            else:
+                problems.append("the model's name in the address is too long")
         if "score" in params:
             if params["score"] in SCORES:
                 values["score"] = params["score"]
@@ -101,7 +105,7 @@ class Selection:
         first_layer, first_head = start_head(info, site)
         layer = first_layer if self.layer is None else self.layer
         head = (first_head if layer == first_layer else 0) if self.head is None else self.head
-        if layer not in info.layers[site] or head >= info.heads_of(site):
+        if not _has(info, layer, head, site):
             problems.append(f"{info.name} has no head L{layer}H{head}")
             layer, head = first_layer, first_head
         queries, keys = trace.axes(site)
@@ -127,9 +131,17 @@ class Selection:
 def start_head(info: ModelInfo, site: str) -> tuple[int, int]:
     """The head to open with: the one that an embedded model names, else the first."""
     for entry in EMBEDDED.values():
-        if entry.title == info.name and entry.start[0] in info.layers[site]:
+        if entry.title == info.name and _has(info, *entry.start, site):
             return entry.start
     return info.layers[site][0], 0
+
+
+def _has(info: ModelInfo, layer: int, head: int, site: str) -> bool:
+    try:
+        info.check_head(layer, head, site)
+    except HeadError:
+        return False
+    return True
 
 
 def _last_word(tokens: Sequence[Token]) -> int:

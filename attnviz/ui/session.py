@@ -52,7 +52,7 @@ def selection() -> Selection:
     """This session's Selection. An address typed, reloaded or gone back to wins over what the session held."""
     params = {name: st.query_params[name] for name in st.query_params}
     if _SELECTION not in st.session_state or (params and params != st.session_state.get(_URL)):
-        shared = params.pop("with_text", None)
+        shared = {name: params.pop(f"with_{name}", "")[: settings().max_chars] for name in ("text", "other")}
         chosen, problems = Selection.from_params(params)
         for name in ("text", "other"):
             key = getattr(chosen, name)
@@ -64,8 +64,9 @@ def selection() -> Selection:
                 chosen = replace(chosen, model="") if saved else chosen
         if chosen.model == SAVED and not chosen.text:
             chosen = replace(chosen, model="")
-        if shared:
-            chosen = replace(chosen, text=stores().texts.put(shared))
+        for name, text in shared.items():
+            if text:
+                chosen = replace(chosen, **{name: stores().texts.put(text)})  # type: ignore[arg-type]
         note(*problems)
         show(chosen)
     return cast(Selection, st.session_state[_SELECTION])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -19,9 +20,11 @@ from attnviz.trace import Trace
 class TextStore:
     """Texts behind unguessable keys that expire, so that a URL restores a text without carrying it."""
 
-    def __init__(self, most_bytes: int, seconds: float) -> None:
+    def __init__(self, most_bytes: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         # A Python string takes up to four bytes a character, and its entry some more.
-        self._texts: TTLCache[str, str] = TTLCache(most_bytes, seconds, getsizeof=lambda text: 4 * len(text) + 200)
+        self._texts: TTLCache[str, str] = TTLCache(
+            most_bytes, seconds, timer=clock, getsizeof=lambda text: 4 * len(text) + 200
+        )
         self._lock = threading.Lock()
 
     def put(self, text: str) -> str:
@@ -107,6 +110,11 @@ class TraceCache:
     @property
     def nbytes(self) -> int:
         return int(self._kept.currsize)
+
+
+def _text_bytes(text: str) -> int:
+    """A Python string takes up to four bytes a character, and its entry some more."""
+    return 4 * len(text) + 200
 
 
 def _nbytes(value: Any) -> int:

@@ -95,7 +95,13 @@ def target_field(model: Model) -> None:
         st.session_state["target-of"] = key
         select(other=key, query=None, key=None)
 
-    st.text_input("Target", key="target", on_change=typed, placeholder="Leave empty to let the model write it")
+    st.text_input(
+        "Target",
+        key="target",
+        on_change=typed,
+        max_chars=settings().max_chars,
+        placeholder="Leave empty to let the model write it",
+    )
 
 
 def chat_switch(model: Model) -> None:
@@ -121,7 +127,9 @@ def share() -> None:
         if st.toggle("Put the text into the link", key="share-text"):
             text = text_of(selection().text)
             without_keys = {name: value for name, value in params.items() if name not in ("text", "other")}
-            link = f"{base}?{urlencode(without_keys | {'with_text': text})}"
+            other = text_of(selection().other)
+            texts = {"with_text": text} | ({"with_other": other} if other else {})
+            link = f"{base}?{urlencode(without_keys | texts)}"
             if len(link) > _URL_CHARS:
                 st.info(f"The text is too long for a link: {len(link):,} characters, {_URL_CHARS:,} at most.")
             else:

@@ -13,8 +13,8 @@ from attnviz.figures.labels import head_words, model_words, run_words
 from attnviz.figures.palette import SEQUENTIAL
 from attnviz.heads import Scores
 from attnviz.info import ModelInfo
-from attnviz.metrics import Similarity
 from attnviz.models import Model
+from attnviz.settings import settings
 from attnviz.text import visible
 from attnviz.tokens import Token
 from attnviz.trace import Trace
@@ -22,6 +22,7 @@ from attnviz.ui import say
 from attnviz.ui.components import matrix, token_strip
 from attnviz.ui.selection import SCORES, Focus, Selection
 from attnviz.ui.session import select, stores, text_of
+from attnviz.ui.work import similarity_for
 
 SCORE_TITLES = {
     "between": "Query to key",
@@ -31,7 +32,7 @@ SCORE_TITLES = {
 SITE_TITLES = {"encoder": "Encoder", "decoder": "Decoder", "cross": "Cross-attention"}
 _SCORE_CAPTIONS = {
     "between": "Attention that the selected query pays to the selected key in each head, a share of 1.",
-    "sink": "Mean attention that later queries pay to the first token: where heads rest, rarely a finding.",
+    "sink": "Mean attention that queries pay to the first token: often where heads rest, and then no finding.",
     "entropy": "Mean row entropy as a share of the most it could be: 0 looks at one key, 1 at all alike.",
 }
 
@@ -167,7 +168,7 @@ def map_caption(trace: Trace, focus: Focus) -> None:
         f"{head_words(trace, head)}, {run_words(trace)} of {model_words(trace.info)}.",
         "Rows are queries, columns are keys; colour is attention after the softmax, a share of 1 in each row, on a "
         "square-root scale.",
-        *["Each row is the step that reads its token and writes the next one."] * (len(trace.info.sites) > 1),
+        *["Each row is the step that reads its token and writes the next one."] * (head.site in ("decoder", "cross")),
         f"Selected: query {focus.query} “{queries[focus.query].text}” pays {weight:.4f} to key {focus.key} "
         f"“{keys[focus.key].text}”.",
         "It shows where the head looks, not what that does to the prediction.",
@@ -177,15 +178,19 @@ def map_caption(trace: Trace, focus: Focus) -> None:
 def outcome(model: Model | None, trace: Trace, chosen: Selection, focus: Focus) -> None:
     """What the model makes of the text: its next token, or for a sentence encoder a similarity."""
     if trace.info.has_vocabulary:
-        last = len(trace.tokens) - 1
-        _predictions(trace, last if focus.head.site == "encoder" else focus.query)
+        at_source = focus.head.site == "encoder"
+        _predictions(
+            trace,
+            len(trace.tokens) - 1 if at_source else focus.query,
+            "the last" if at_source else "the selected query",
+        )
     elif model is not None and trace.embedding is not None:
         _similarity(model, trace, chosen)
     elif trace.class_logits is not None:
         _classes(model, trace)
 
 
-def _predictions(trace: Trace, query: int) -> None:
+def _predictions(trace: Trace, query: int, which: str) -> None:
     token = trace.tokens[query]
     decoder = trace.info.family != "encoder"
     where = "after" if decoder else "at"
@@ -201,7 +206,7 @@ def _predictions(trace: Trace, query: int) -> None:
         },
     )
     say.caption(
-        f"What {trace.info.name} expects {where} token {query} “{token.text}”, the selected query. "
+        f"What {trace.info.name} expects {where} token {query} “{token.text}”, {which}. "
         "Probabilities are the model's own, not calibrated."
     )
 
@@ -217,10 +222,16 @@ def _similarity(model: Model, trace: Trace, chosen: Selection) -> None:
         st.session_state["other-of"] = key
         select(other=key)
 
-    st.text_input("Second text", key="other-text", on_change=typed, placeholder="A text to compare with")
+    st.text_input(
+        "Second text",
+        key="other-text",
+        on_change=typed,
+        max_chars=settings().max_chars,
+        placeholder="A text to compare with",
+    )
     other = text_of(chosen.other)
     if other:
-        value = model.measure(Similarity(other), trace.text)
+        value = similarity_for(model, trace, other)
         st.metric("Cosine similarity", f"{value:.4f}")
         say.caption("Cosine of the two pooled embeddings, in [-1, 1]; the second text is never edited.")
     else:

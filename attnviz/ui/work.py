@@ -12,6 +12,7 @@ import streamlit as st
 from attnviz import heads
 from attnviz.catalogue import READING, load_model
 from attnviz.errors import AttnvizError, Cancelled, TextError
+from attnviz.metrics import Similarity
 from attnviz.models import Model
 from attnviz.settings import settings
 from attnviz.text import check_text
@@ -21,7 +22,7 @@ from attnviz.ui.jobs import Job
 from attnviz.ui.selection import Focus, Selection
 from attnviz.ui.session import stores, text_of
 
-_JOBS, _FAILED = "attnviz_jobs", "attnviz_failed"
+_JOBS, _FAILED, _LAST = "attnviz_jobs", "attnviz_failed", "attnviz_last_trace"
 _QUIET_SECONDS = 0.4  # shorter work shows nothing: a bar that flashes is worse than none
 
 
@@ -61,12 +62,20 @@ def trace_for(model: Model, chosen: Selection) -> Trace:
 
     def trace(job: Job) -> Trace:
         check_length(model, text, chosen.chat)
+        if target:
+            check_length(model, target, False)
         job.report("reading the text", 0.0)
         made = model.trace(text, target, chat_template=chosen.chat, progress=job.step).compact()
-        stores().traces.put(key, made)
+        if stores().models.get(name) is model:  # else it was let go meanwhile, and its traces with it
+            stores().traces.put(key, made)
         return made
 
-    return cast(Trace, _finish(("trace", *key), "Tracing", trace))
+    # One trace stays with the session, also where it is too large for the cache: a click must not trace again.
+    last, kept = st.session_state.get(_LAST, (None, None))
+    if last != key:
+        kept = _finish(("trace", *key), "Tracing", trace)
+        st.session_state[_LAST] = (key, kept)
+    return cast(Trace, kept)
 
 
 def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
@@ -87,6 +96,22 @@ def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
         return made
 
     return cast(np.ndarray, _finish(("scores", *key), "Scoring every head", compute))
+
+
+def similarity_for(model: Model, trace: Trace, other: str) -> float:
+    """The cosine of the trace's text with another text."""
+    key = (model.name, "similarity", _digest(trace.text), _digest(other))
+    found = stores().traces.get(key)
+    if found is not None:
+        return cast(float, found)
+
+    def compare(job: Job) -> float:
+        check_length(model, other, False)
+        made = model.measure(Similarity(other), trace.text)
+        stores().traces.put(key, made)
+        return made
+
+    return cast(float, _finish(key, "Comparing", compare))
 
 
 def _digest(text: str) -> str:
@@ -119,7 +144,7 @@ def _finish(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any]) -
     if not job.cancelled and not job.wait(_QUIET_SECONDS):
         place = st.empty()
         with place.container(border=True):
-            bar = st.progress(0.0, title)
+            bar = st.progress(0.0, _progress_words(title, job))
             st.button("Cancel", on_click=job.cancel, key=f"cancel-{key[0]}", icon=":material/stop_circle:")
             while not job.wait(0.1) and not job.cancelled:
                 bar.progress(job.share, _progress_words(title, job))
@@ -131,7 +156,8 @@ def _finish(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any]) -
         return job.result()
     except AttnvizError as error:
         failed.clear()
-        failed[key] = error
+        # Without its traceback: the frames there may hold a model that was refused.
+        failed[key] = type(error)(str(error))
         _stop(key, failed)
 
 

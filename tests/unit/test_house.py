@@ -121,7 +121,7 @@ import logging, torch
 print(json.dumps({
     "registered": [k for i in (AttentionInterface(), AttentionMaskInterface()) for k in i if "attnviz" in k],
     "streamlit": "streamlit" in loaded,
-    "modelling": [m for m in loaded if ".modeling_" in m and m.startswith("transformers.models.")],
+    "modelling": [m for m in loaded if ".modeling_" in m and m.startswith("transformers.models.") and "auto" not in m],
     "environment": changed,
     "threads": [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon],
     "handlers": len(logging.getLogger("attnviz").handlers) + len(logging.getLogger().handlers),

@@ -146,3 +146,8 @@ def test_titles_name_the_answer_and_the_unit() -> None:
     assert "' Mary'" in LogitDiff(" Mary", " John").title
     assert "' John'" in LogitDiff(" Mary", " John").title
     assert "'other'" in Similarity("other").title
+
+
+def test_an_encoder_decoder_is_refused_rather_than_measured_on_the_wrong_side() -> None:
+    with pytest.raises(MetricError, match="encoder-decoder"):
+        attnviz.load_model("dates").measure(LogProb("1998-05-03"), "the 3rd of May 1998")

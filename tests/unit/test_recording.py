@@ -171,3 +171,79 @@ def test_view_only_models_are_refused_with_what_to_do() -> None:
     hf_model = build("causal", "bloom").eval()
     with pytest.raises(Unsupported, match="wrap_model"), attnviz.record(hf_model):
         pytest.fail("the block ran")
+
+
+def test_two_models_recorded_together_keep_apart() -> None:
+    teacher, student = (build("causal", "llama").eval(), build("causal", "gpt2").eval())
+    ids = torch.tensor([[5, 6, 7]])
+    with attnviz.record(teacher) as first, attnviz.record(student) as second:
+        teacher(input_ids=ids)
+        student(input_ids=ids)
+        teacher(input_ids=ids)
+    assert [trace.info.model_type for trace in first.traces] == ["llama", "llama"]
+    assert [trace.info.model_type for trace in second.traces] == ["gpt2"]
+
+
+def test_a_trace_inside_the_block_is_whole_and_not_recorded_twice(smollm2: Model) -> None:
+    expected = smollm2.trace("Hello there").pattern(3)
+    with attnviz.record(smollm2.hf_model) as recording:
+        inside = smollm2.trace("Hello there")
+    assert torch.equal(inside.pattern(3), expected)
+    assert len(recording) == 0
+
+
+def test_keys_of_a_cache_that_was_rearranged_get_no_false_names() -> None:
+    hf_model = build("causal", "llama").eval()
+    with attnviz.record(hf_model) as recording, torch.no_grad():
+        out = hf_model(input_ids=torch.tensor([[5, 6, 7], [8, 9, 10]]), use_cache=True)
+        cache = out.past_key_values
+        cache.reorder_cache(torch.tensor([1, 0]))
+        hf_model(input_ids=torch.tensor([[11], [12]]), past_key_values=cache)
+    for trace in recording.calls[1]:
+        assert [key.text for key in trace.axes()[1]] == ["key 0", "key 1", "key 2", "key 3"]
+        assert trace.pattern(0).shape[1:] == (1, 4)
+
+
+def test_sliding_layers_that_hold_fewer_keys_are_left_out_of_a_cached_call() -> None:
+    hf_model = build("causal", "gemma2").eval()
+    window = hf_model.config.sliding_window
+    length = 3 * window
+    with attnviz.record(hf_model) as recording, torch.no_grad():
+        out = hf_model(input_ids=torch.arange(5, 5 + length)[None], use_cache=True)
+        hf_model(input_ids=torch.tensor([[7]]), past_key_values=out.past_key_values)
+    trace = recording[1]
+    keys = trace.axes()[1]
+    assert 0 < len(trace.layers()) <= trace.info.n_layers
+    assert all(trace.pattern(layer).shape[2] == len(keys) for layer in trace.layers())
+    assert trace.row(0).shape[2] == len(keys)
+
+
+def test_a_padded_row_pools_its_own_tokens_only(minilm: Model) -> None:
+    texts = ["A cat.", "A much longer sentence about several cats."]
+    encoding = minilm.tokenizer(texts, padding=True, return_tensors="pt")
+    with attnviz.record(minilm.hf_model, minilm.tokenizer) as recording, torch.no_grad():
+        minilm.hf_model(**encoding)
+    for text, trace in zip(texts, recording.traces, strict=True):
+        assert torch.allclose(trace.embedding, minilm.embed(text), atol=1e-5)
+
+
+def test_a_recorded_step_lets_the_graph_go() -> None:
+    hf_model = build("causal", "llama").train()
+    ids = batch(hf_model, "right")["input_ids"]
+    with attnviz.record(hf_model) as recording:
+        hf_model(input_ids=ids, labels=ids)
+    assert not recording[0].logits.requires_grad
+    weight = weakref.ref(next(hf_model.parameters()))
+    del hf_model
+    gc.collect()
+    assert weight() is None
+    assert len(recording) == 2
+
+
+def test_a_call_beyond_the_context_and_one_without_names_go_through() -> None:
+    hf_model = build("causal", "llama").eval()
+    long = torch.randint(5, 60, (1, hf_model.config.max_position_embeddings + 4))
+    with attnviz.record(hf_model) as recording, torch.no_grad():
+        plain = hf_model(input_ids=long, return_dict=False)
+    assert isinstance(plain, tuple)
+    assert recording[0].pattern(0).shape[1:] == (long.shape[1],) * 2

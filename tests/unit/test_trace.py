@@ -170,7 +170,7 @@ def test_a_save_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: py
     def full(*args: Any, **keywords: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr("attnviz.tracefile.save_file", full)
     with pytest.raises(OSError, match="space"):
         trace.save(tmp_path / "run")
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
@@ -314,3 +314,12 @@ def test_heads_out_of_range_are_refused(smollm2: Model, layer: Any, head: Any, s
     trace: Trace = smollm2.trace("Hello world")
     with pytest.raises(HeadError, match="SmolLM2"):
         trace.pattern(layer, head, site)
+
+
+def test_a_file_whose_layers_do_not_fit_its_tokens_is_refused(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    trace = attnviz.wrap_model(tiny.grouped()).trace(input_ids=tiny.ids())
+    bad = replace(trace, tokens=trace.tokens[:2], raw_logits=None)
+    with pytest.raises(InputError, match="damaged"):
+        attnviz.load_trace(bad.save(tmp_path / "bad"))
