@@ -44,7 +44,10 @@ class Reader:
         raises          TextError, ContextError; InputError without a tokenizer or template
         """
         if self.tokenizer is None:
-            raise InputError(f"{self.name} was wrapped without a tokenizer; pass input_ids instead of a text.")
+            raise InputError(
+                f"{self.name} comes without a tokenizer, so it reads no text: put the tokenizer's files beside "
+                "the weights or, in Python, pass input_ids."
+            )
         check_text(text)
         user_span = None
         if chat_template:

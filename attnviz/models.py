@@ -27,7 +27,7 @@ from attnviz.returned import returned_attentions
 from attnviz.tap import Call, Progress, run
 from attnviz.trace import LayerAttention, Stored, Trace
 
-_MOST_WRITTEN = 128  # tokens of a target that nobody gave
+_MOST_WRITTEN = 512  # tokens of a target that nobody gave
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,8 @@ class Model:
     ) -> Trace:
         """Run the model once on a text, or on ids, and keep what its attention read.
 
+        target          what the decoder of an encoder-decoder reads; None: what the model writes, greedily, at most
+                        512 tokens of it
         edits           changes to this run alone; `()` is bit-identical to the plain model on the same kernel
         chat_template   wrap the text as a user's message in the model's own template; its tokens are marked
         progress        called with (layers done, layers in all) after each layer; raise from it to stop the run
@@ -304,7 +306,8 @@ def wrap_model(hf_model: Any, tokenizer: Any = None, *, name: str = "", revision
     """Make a transformers model that is already in memory traceable.
 
     The model is put in evaluation mode (dropout would make every pattern a lottery) and its attention is sent through
-    the tap, over the kernel that it already uses; what it computes stays the same. It is checked first (see
+    the tap, over the kernel that it already uses, SDPA or eager; what it computes stays the same (a flash or flex
+    kernel takes no tap: such a model runs on SDPA or eager from then on). It is checked first (see
     `attnviz.layout.probe`): a model that fails is view-only, or refused with Unsupported.
 
     tokenizer   its fast tokenizer; without one, pass input_ids instead of texts
