@@ -175,7 +175,7 @@ def _pooling(file: Path | str | None) -> str:
     modes = [mode for mode, on in settings.items() if on is True] if isinstance(settings, dict) else []
     known = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
     modes = [known.get(mode, mode) for mode in modes if mode.startswith("pooling_mode_")]
-    return modes[0] if len(modes) == 1 else "unknown"
+    return "mean" if not modes else modes[0] if len(modes) == 1 else "unknown"
 
 
 def _loader(config: Any) -> Any:

@@ -79,11 +79,6 @@ class Call:
 
     def check(self) -> None:
         """Raise if an edit never met its layer, or if there was nothing to record."""
-        if self.keep and self.places and not self.recorded:
-            raise Unsupported(
-                "The forward pass never went through the tap, so nothing was recorded. Somebody may have changed the "
-                "model's attention implementation: wrap it again."
-            )
         for edit in self.edits:
             wanted = {p for places in (self.places or {}).values() for p in places if edit.touches(*p)}
             if not wanted <= self._met:
@@ -91,6 +86,11 @@ class Call:
                     f"The edit '{edit.title}' was not applied: the forward pass never reached its layer inside this "
                     "call. Run the model in the thread that made the call, and check that the layer has attention."
                 )
+        if self.keep and self.places and not self.recorded:
+            raise Unsupported(
+                "The forward pass never went through the tap, so nothing was recorded. Somebody may have changed the "
+                "model's attention implementation: wrap it again."
+            )
 
     def attend(
         self, kernel: Callable[..., Any], module: nn.Module, args: QKV, mask: torch.Tensor | None, keywords: dict
