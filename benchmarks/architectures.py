@@ -391,7 +391,7 @@ def _compare(row: Row, hf_model: Any, oracle: Oracle) -> Row:
     if not torch.equal(trace.logits, untouched):
         raise Wrong(f"the unedited trace's logits differ from the plain model's by {_gap(trace.logits, untouched):.2g}")
     row = replace(row, logits=_gap(trace.logits, oracle.logits), patterns=_patterns(trace, oracle))
-    if model.info.status == "exact":
+    if model.info.status in ("exact", "partial"):
         edit, note = _edits(model, oracle)
         row = replace(row, edit=edit, reason=note)
         missing = set(_SITES) - set(model.info.sites) if model.info.family == "encoder-decoder" else set()
