@@ -107,6 +107,12 @@ class TraceCache:
             for key in [key for key in self._kept if key[0] == name]:
                 del self._kept[key]
 
+    def clear(self) -> None:
+        """Give everything back: the device has run out of memory."""
+        with self._lock:
+            self._kept.clear()
+        release_memory()
+
     @property
     def nbytes(self) -> int:
         return int(self._kept.currsize)

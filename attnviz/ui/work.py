@@ -11,7 +11,7 @@ import streamlit as st
 
 from attnviz import heads
 from attnviz.catalogue import READING, load_model
-from attnviz.errors import AttnvizError, Cancelled, TextError
+from attnviz.errors import AttnvizError, Cancelled, OutOfMemory, TextError
 from attnviz.metrics import Similarity
 from attnviz.models import Model
 from attnviz.settings import settings
@@ -156,6 +156,8 @@ def _finish(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any]) -
         return job.result()
     except AttnvizError as error:
         failed.clear()
+        if isinstance(error, OutOfMemory):
+            stores().traces.clear()
         # Without its traceback: the frames there may hold a model that was refused.
         failed[key] = type(error)(str(error))
         _stop(key, failed)
