@@ -106,6 +106,10 @@ class Trace:
     decode: Callable[[int], str] = "#{}".format
     prompt_length: int | None = None
 
+    def __repr__(self) -> str:
+        run = f", {'; '.join(self.edit_titles)}" if self.edit_titles else ""
+        return f"<Trace of {len(self.tokens)} tokens by {self.info.name}{run}>"
+
     @property
     def input_ids(self) -> list[int]:
         return [token.id for token in self.tokens]

@@ -72,6 +72,7 @@ def model_picker() -> None:
         st.text_input(
             "Hugging Face id or folder",
             key="model-name",
+            on_change=typed,
             placeholder="org/model or /path/to/folder",
             help="Weights are read as safetensors only, and no code of the model's own is run.",
         )
@@ -104,7 +105,12 @@ def model_facts(info: ModelInfo) -> None:
     shapes = [f"{info.layers_of(site)} layers × {info.heads_of(site)} heads" for site in info.sites]
     if len(info.sites) > 1:
         shapes = [f"{site}: {shape}" for site, shape in zip(info.sites, shapes, strict=True)]
-    lines = [f"{info.family}, {size:,.{0 if size >= 10 else 1}f} M parameters", *shapes, f"{info.device}, {info.dtype}"]
+    lines = [info.name] if selection().model == SAVED else []
+    lines += [
+        f"{info.family}, {size:,.{0 if size >= 10 else 1}f} M parameters",
+        *shapes,
+        f"{info.device}, {info.dtype}",
+    ]
     lines += [f"{info.status}: {info.reason}"] if info.reason else []
     say.caption("\n".join(lines))
 

@@ -118,6 +118,8 @@ class Selection:
             key = None
         if query is None:
             query = 0 if site == "cross" else _last_word(queries)  # the step that writes the first token
+        if key is not None and key > query and (info.family == "decoder" or site == "decoder"):
+            key = None  # a query that moved back cannot see it
         if key is None:
             key = _strongest(trace, site, layer, head, query)
         return Focus(Head(layer, head, None if len(info.sites) == 1 else site), query, key), problems
@@ -150,7 +152,8 @@ def _last_word(tokens: Sequence[Token]) -> int:
 
 
 def _strongest(trace: Trace, site: str, layer: int, head: int, query: int) -> int:
-    """The key that the query attends to most, the first token and special ones aside: there heads rest."""
+    """The key that the query attends to most, itself, the first token and special ones aside: there heads rest."""
     row = trace.layer(layer, site).pattern(head, slice(query, query + 1))[0, 0, 0].tolist()
-    keys = [i for i, token in enumerate(trace.axes(site)[1]) if i > 0 and not token.special]
+    itself = -1 if site == "cross" else query
+    keys = [i for i, token in enumerate(trace.axes(site)[1]) if i not in (0, itself) and not token.special]
     return max(keys, key=row.__getitem__, default=0)

@@ -22,7 +22,8 @@ _URL_CHARS = 2_000  # what browsers, mail and chat programs pass on whole
 def first_text() -> None:
     """Start a new session on the first example, so that there is a picture to begin with."""
     if not selection().text:
-        show(replace(selection(), text=stores().texts.put(examples()[0]["text"])))
+        own = [example["text"] for example in examples() if example.get("model") == selection().model]
+        show(replace(selection(), text=stores().texts.put((own or [examples()[0]["text"]])[0])))
 
 
 def text_form() -> None:
