@@ -14,7 +14,7 @@ from attnviz.settings import settings
 from attnviz.tracefile import load_trace
 from attnviz.ui import say
 from attnviz.ui.selection import SAVED
-from attnviz.ui.session import fitting_example, keep_saved, saved_trace, select, selection, stores
+from attnviz.ui.session import begin_run, fitting_example, keep_saved, saved_trace, select, selection, stores
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _OTHER, _FILE = "another", "a file"
@@ -24,6 +24,7 @@ _SIDEBAR_PIXELS = 250
 
 def frame() -> None:
     """Page settings and styles; called once, before the page."""
+    begin_run()
     icon = str(_ASSETS / "icon.svg")
     st.set_page_config(page_title="AttnViz", page_icon=icon, layout="wide", initial_sidebar_state=_SIDEBAR_PIXELS)
     st.logo(str(_ASSETS / "logo.svg"), size="large", icon_image=icon)

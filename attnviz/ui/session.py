@@ -18,6 +18,7 @@ from attnviz.ui.stores import ModelPool, TextStore, TraceCache
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _SELECTION, _URL, _NOTES = "attnviz_selection", "attnviz_url", "attnviz_notes"
+_ACTED, _LATE = "attnviz_acted", "attnviz_late_url"
 _EMPTY = {"layer": None, "head": None, "query": None, "key": None, "site": None}
 
 
@@ -51,7 +52,8 @@ def examples() -> list[dict[str, str]]:
 def selection() -> Selection:
     """This session's Selection. An address typed, reloaded or gone back to wins over what the session held."""
     params = {name: st.query_params[name] for name in st.query_params}
-    if _SELECTION not in st.session_state or (params and params != st.session_state.get(_URL)):
+    known = (st.session_state.get(_URL), st.session_state.get(_LATE))
+    if _SELECTION not in st.session_state or (params and params not in known):
         shared = {name: params.pop(f"with_{name}", "")[: settings().max_chars] for name in ("text", "other")}
         chosen, problems = Selection.from_params(params)
         for name in ("text", "other"):
@@ -81,9 +83,21 @@ def show(chosen: Selection) -> None:
         st.query_params.from_dict(params)
 
 
+def begin_run() -> None:
+    """Call first in a run. One that a widget started may carry an address that is late: its own change comes first."""
+    acted = st.session_state.pop(_ACTED, False)
+    st.session_state[_LATE] = {name: st.query_params[name] for name in st.query_params} if acted else None
+
+
+def act() -> None:
+    """Say in a widget's callback that this run is a person's doing on the page, not in the address."""
+    st.session_state[_ACTED] = True
+
+
 def select(**changes: Any) -> None:
     """Change parts of the Selection; a new text or model starts with a fresh query, key and head."""
-    chosen = selection()
+    act()
+    chosen = st.session_state[_SELECTION] if _SELECTION in st.session_state else selection()
     if changes.get("model", chosen.model) != chosen.model:
         changes = {**_EMPTY, "chat": False, **changes}
     elif changes.get("text", chosen.text) != chosen.text or changes.get("chat", chosen.chat) != chosen.chat:

@@ -12,7 +12,7 @@ from attnviz.models import Model
 from attnviz.settings import settings
 from attnviz.text import check_text
 from attnviz.ui import say
-from attnviz.ui.session import examples, select, selection, show, stores, text_of
+from attnviz.ui.session import act, examples, select, selection, show, stores, text_of
 from attnviz.ui.work import retry
 
 _DRAFT, _DRAFT_OF = "draft", "draft-of"
@@ -40,7 +40,7 @@ def text_form() -> None:
             label_visibility="collapsed",
             placeholder="Type or paste a text for the model to read.",
         )
-        submitted = narrow.form_submit_button("Run", type="primary", width="stretch")
+        submitted = narrow.form_submit_button("Run", type="primary", width="stretch", on_click=act)
     if submitted:
         use_text(st.session_state[_DRAFT])
 

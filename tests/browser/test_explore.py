@@ -733,3 +733,16 @@ def test_a_saved_trace_opens_without_its_model_and_its_link_restores_it(visit: N
     explore.page.get_by_text("Open a saved trace…").click()
     explore.page.set_input_files("input[type=file]", tmp_path / "bad.safetensors")
     expect(explore.page.get_by_text("is not a file that Trace.save wrote")).to_be_visible()
+
+
+def test_two_boxes_typed_in_and_run_at_once_lose_nothing(visit: NewExplore) -> None:
+    explore = visit("?model=minilm")
+    explore.map.locator("canvas").wait_for()
+    explore.text.fill("A grey cat sat.")
+    explore.page.get_by_label("Second text").fill("A kitten was sitting.")
+    explore.page.get_by_role("button", name="Run", exact=True).click()
+    model = attnviz.load_model("minilm")
+    value = model.measure(Similarity("A kitten was sitting."), "A grey cat sat.")
+    expect(explore.page.get_by_test_id("stMetricValue")).to_have_text(f"{value:.4f}")
+    expect(explore.text).to_have_value("A grey cat sat.")
+    expect(explore.page.get_by_label("Second text")).to_have_value("A kitten was sitting.")
