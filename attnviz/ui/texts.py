@@ -16,6 +16,7 @@ from attnviz.ui.session import act, examples, select, selection, show, stores, t
 from attnviz.ui.work import retry
 
 _DRAFT, _DRAFT_OF = "draft", "draft-of"
+_OTHER, _OTHER_OF = "other-text", "other-of"
 _URL_CHARS = 2_000  # what browsers, mail and chat programs pass on whole
 
 
@@ -29,7 +30,7 @@ def first_text() -> None:
 def text_form() -> None:
     """The text and the button that runs it; what was typed stays, whatever comes of it."""
     chosen = selection()
-    if st.session_state.get(_DRAFT_OF) != chosen.text:
+    if st.session_state.get(_DRAFT_OF) != chosen.text or _DRAFT not in st.session_state:
         st.session_state[_DRAFT], st.session_state[_DRAFT_OF] = text_of(chosen.text), chosen.text
     with st.form("text-form", border=False):
         wide, narrow = st.columns([9, 1], vertical_alignment="bottom")
@@ -84,25 +85,23 @@ def example_picker() -> None:
 
 def target_field(model: Model) -> None:
     """For encoder-decoders: what the decoder is to read; empty, and the model writes it."""
-    if model.info.family != "encoder-decoder":
-        return
+    if model.info.family == "encoder-decoder":
+        other_field("Target", "Leave empty to let the model write it", query=None, key=None)
+
+
+def other_field(label: str, placeholder: str, **changes: None) -> None:
+    """The second text of the Selection; a new one also makes `changes`."""
     chosen = selection()
-    if st.session_state.get("target-of") != chosen.other:
-        st.session_state["target"], st.session_state["target-of"] = text_of(chosen.other), chosen.other
+    # Streamlit forgets a box that was not drawn, so what it holds is compared with the Selection, not remembered.
+    if st.session_state.get(_OTHER_OF) != chosen.other or _OTHER not in st.session_state:
+        st.session_state[_OTHER], st.session_state[_OTHER_OF] = text_of(chosen.other), chosen.other
 
     def typed() -> None:
-        text = st.session_state["target"]
-        key = stores().texts.put(text) if text.strip() else ""
-        st.session_state["target-of"] = key
-        select(other=key, query=None, key=None)
+        text = st.session_state[_OTHER]
+        st.session_state[_OTHER_OF] = stores().texts.put(text) if text.strip() else ""
+        select(other=st.session_state[_OTHER_OF], **changes)
 
-    st.text_input(
-        "Target",
-        key="target",
-        on_change=typed,
-        max_chars=settings().max_chars,
-        placeholder="Leave empty to let the model write it",
-    )
+    st.text_input(label, key=_OTHER, on_change=typed, max_chars=settings().max_chars, placeholder=placeholder)
 
 
 def chat_switch(model: Model) -> None:

@@ -14,14 +14,14 @@ from attnviz.figures.palette import SEQUENTIAL
 from attnviz.heads import Scores
 from attnviz.info import ModelInfo
 from attnviz.models import Model
-from attnviz.settings import settings
 from attnviz.text import visible
 from attnviz.tokens import Token
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.components import matrix, token_strip
 from attnviz.ui.selection import SCORES, Focus, Selection
-from attnviz.ui.session import select, stores, text_of
+from attnviz.ui.session import select, text_of
+from attnviz.ui.texts import other_field
 from attnviz.ui.work import similarity_for
 
 SCORE_TITLES = {
@@ -213,22 +213,7 @@ def _predictions(trace: Trace, query: int, which: str) -> None:
 
 def _similarity(model: Model, trace: Trace, chosen: Selection) -> None:
     st.markdown("**Similarity**")
-    if st.session_state.get("other-of") != chosen.other:
-        st.session_state["other-text"], st.session_state["other-of"] = text_of(chosen.other), chosen.other
-
-    def typed() -> None:
-        text = st.session_state["other-text"]
-        key = stores().texts.put(text) if text.strip() else ""
-        st.session_state["other-of"] = key
-        select(other=key)
-
-    st.text_input(
-        "Second text",
-        key="other-text",
-        on_change=typed,
-        max_chars=settings().max_chars,
-        placeholder="A text to compare with",
-    )
+    other_field("Second text", "A text to compare with")
     other = text_of(chosen.other)
     if other:
         value = similarity_for(model, trace, other)
