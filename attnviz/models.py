@@ -8,8 +8,9 @@ A Model is shared: nothing that a call does stays on it. It does not know where 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,9 +24,10 @@ from attnviz.info import ModelInfo, Origin, describe
 from attnviz.layout import Layout, forward_inputs, probe, start_token
 from attnviz.memory import plain_out_of_memory
 from attnviz.metrics import Metric, Outputs
+from attnviz.outputs import Results, TopK, results, separate_head, vocabulary_of
 from attnviz.returned import returned_attentions
 from attnviz.tap import Call, Progress, run
-from attnviz.trace import LayerAttention, Stored, Trace
+from attnviz.trace import KEPT_TOKENS, LayerAttention, Stored, Trace
 
 _MOST_WRITTEN = 512  # tokens of a target that nobody gave
 
@@ -43,7 +45,7 @@ class Model:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "info", describe(self.hf_model, self.tokenizer, self.layout, self.origin))
-        vocabulary = _vocabulary(self.hf_model)
+        vocabulary = vocabulary_of(self.hf_model)
         object.__setattr__(self, "reader", Reader(self.tokenizer, self.info.name, vocabulary, self.info.max_tokens))
 
     @property
@@ -72,6 +74,7 @@ class Model:
         decoder_input_ids: Any = None,
         edits: Sequence[Edit] = (),
         chat_template: bool = False,
+        compact: bool = False,
         progress: Progress | None = None,
     ) -> Trace:
         """Run the model once on a text, or on ids, and keep what its attention read.
@@ -80,6 +83,8 @@ class Model:
                         512 tokens of it
         edits           changes to this run alone; `()` is bit-identical to the plain model on the same kernel
         chat_template   wrap the text as a user's message in the model's own template; its tokens are marked
+        compact         keep the 50 likeliest tokens a position in place of all logits (`Trace.compact`); where the
+                        model allows it, without ever holding all of them
         progress        called with (layers done, layers in all) after each layer; raise from it to stop the run
         raises          TextError, ContextError, HeadError, EditNotApplied, OutOfMemory; Unsupported for edits on a
                         view-only model
@@ -88,8 +93,20 @@ class Model:
         kept = checked(edits)
         decoder = self._decoder_side(source, target, decoder_input_ids, kept)
         call = Call(places=self.layout.places, edits=kept, progress=progress)
+        if compact and self.separate_head:
+            states = self._forward(source, kept, call, bare=True).last_hidden_state
+            with self._running(None):
+                top = TopK.of_states(self.hf_model, states[0], KEPT_TOKENS)
+            return replace(self.traces(call, None, [source], [])[0], top=top)
         outputs = self._forward(source, kept, call, decoder, output_attentions=not self.layout.exact)
-        return self.traces(call, outputs, [source], [decoder] if decoder else [])[0]
+        made = self.traces(call, outputs, [source], [decoder] if decoder else [])[0]
+        return made.compact() if compact else made
+
+    @cached_property
+    def separate_head(self) -> bool:
+        """Whether likeliest tokens can be found without ever holding all logits (`outputs.separate_head`)."""
+        plain = self.info.family == "decoder" and self.info.has_vocabulary and self.layout.exact
+        return plain and separate_head(self.hf_model, self.vocabulary)
 
     def generate(
         self,
@@ -216,18 +233,21 @@ class Model:
         edits: tuple[Edit, ...],
         call: Call | None = None,
         decoder: Encoded | None = None,
+        bare: bool = False,
         **keywords: Any,
     ) -> Any:
+        """One forward call; `bare`: of the model without its head."""
         self.check_edits(edits)
         keywords = {name: value for name, value in keywords.items() if value}
+        forward = self.hf_model.base_model if bare else self.hf_model
         with self._running(call or Call(places=self.layout.places, edits=edits, keep=False)):
-            return self.hf_model(**self._inputs(source, decoder), **keywords)
+            return forward(**self._inputs(source, decoder), **keywords)
 
     @contextmanager
-    def _running(self, call: Call) -> Iterator[None]:
+    def _running(self, call: Call | None) -> Iterator[None]:
         if self.hf_model.training:
             raise InputError(f"{self.name} is in training mode, where dropout makes every run another: call eval().")
-        with plain_out_of_memory(self.hf_model.device), torch.no_grad(), run(call):
+        with plain_out_of_memory(self.hf_model.device), torch.no_grad(), run(call) if call else nullcontext():
             yield
 
     def traces(
@@ -278,28 +298,8 @@ class Model:
             }
         return attention
 
-    def _results(
-        self, outputs: Any, row: int, kept: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """(logits [position, vocab], class logits [class], embedding [d_model]) of one text of a batch."""
-        logits = getattr(outputs, "logits", None)
-        if logits is not None:
-            logits = logits[row].detach()  # a recorded training step's graph is not ours to keep
-            return (logits, None, None) if self.info.has_vocabulary else (None, logits, None)
-        hidden = getattr(outputs, "last_hidden_state", None)
-        if hidden is None or self.info.family == "encoder-decoder":
-            return None, None, None
-        states = hidden[row].detach() if kept is None else hidden[row].detach()[kept.bool().to(hidden.device)]
-        if self.origin.pooling not in ("cls", "mean"):
-            return None, None, None
-        return None, None, states[0] if self.origin.pooling == "cls" else states.float().mean(0)
-
-
-def _vocabulary(hf_model: Any) -> int:
-    """How many token ids the model reads; not every embedding is an nn.Embedding (I-BERT, Perceiver)."""
-    table = hf_model.get_input_embeddings()
-    rows = getattr(table, "num_embeddings", None)
-    return int(rows or getattr(table, "weight", table).shape[0])
+    def _results(self, outputs: Any, row: int, kept: torch.Tensor | None = None) -> Results:
+        return results(outputs, row, self.info, self.origin.pooling, kept)
 
 
 def wrap_model(hf_model: Any, tokenizer: Any = None, *, name: str = "", revision: str = "", note: str = "") -> Model:

@@ -122,13 +122,19 @@ class Recorded:
         return torch.zeros((1, 1, *hidden.shape), device=hidden.device).masked_fill_(hidden, low)
 
     def visible(self, queries: slice = slice(None)) -> torch.Tensor:
-        """How many keys each query can see, `[1 or batch, 1 or head, query]`."""
+        """Whether each query can see each key: boolean, `[1 or batch, 1 or head, query, key]`."""
         mask = self.scores_mask(slice(None), queries)
         if mask is None:
             n_rows = len(range(self.query.shape[2])[queries])
-            return torch.full((1, 1, n_rows), self.key.shape[2], device=self.query.device)
+            return torch.ones((1, 1, n_rows, self.key.shape[2]), dtype=torch.bool, device=self.query.device)
         # An additive mask may carry finite biases; only what the softmax cannot see is hidden.
-        return (mask > torch.finfo(torch.float16).min).sum(-1)
+        seen = mask > torch.finfo(torch.float16).min
+        return seen.expand(-1, -1, len(range(self.query.shape[2])[queries]), -1)
+
+    def value_norms(self) -> torch.Tensor:
+        """The length of each head's value vectors, `[batch, head, key]`; heads of a group share theirs."""
+        norms = self.value.float().norm(dim=-1)
+        return norms.repeat_interleave(self.query.shape[1] // norms.shape[1], dim=1)
 
 
 def _slice_heads(x: Any, heads: slice) -> Any:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import regex
+from sentencex import segment
 
 from attnviz.errors import TextError
 
@@ -86,6 +87,23 @@ def words(text: str) -> list[Span]:
     bounds = [match.start() for match in _BOUNDARY.finditer(text)]
     # UAX #29 joins invisible format characters to a space before them, so a segment can still hold whitespace.
     return [found.span() for a, b in pairwise(bounds) for found in _NON_SPACE.finditer(text, a, b)]
+
+
+def sentences(text: str) -> list[Span]:
+    """Spans of the sentences of `text`, in order; together they are the whole text.
+
+    Found by sentencex, by the rules of English, which also know the full stops of other scripts (。！？।). White space
+    belongs to the sentence before it.
+    """
+    spans: list[Span] = []
+    at = 0
+    for piece in segment("en", text):
+        if spans and not piece.strip():
+            spans[-1] = (spans[-1][0], at + len(piece))
+        else:
+            spans.append((at, at + len(piece)))
+        at += len(piece)
+    return spans
 
 
 def visible(text: str) -> str:

@@ -18,6 +18,7 @@ import torch
 from attnviz.edits import Edit
 from attnviz.errors import InputError
 from attnviz.info import ModelInfo
+from attnviz.outputs import TopK
 from attnviz.tokens import Token
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ class LayerAttention(Protocol):
     def n_heads(self) -> int: ...
     def pattern(self, head: int | None = None, queries: slice = ...) -> torch.Tensor: ...
     def visible(self, queries: slice = ...) -> torch.Tensor: ...
+    def value_norms(self) -> torch.Tensor | None: ...
     def tensors(self) -> list[torch.Tensor]: ...
+
+
+KEPT_TOKENS = 50  # likeliest tokens a position in a compact trace
 
 
 @dataclass(frozen=True)
@@ -50,30 +55,13 @@ class Stored:
 
     def visible(self, queries: slice = slice(None)) -> torch.Tensor:
         """Keys with any weight: all that a pattern alone can tell."""
-        return (self.weights[:, :, queries] > 0).sum(-1)
+        return self.weights[:, :, queries] > 0
+
+    def value_norms(self) -> None:
+        """A pattern alone knows no values."""
 
     def tensors(self) -> list[torch.Tensor]:
         return [self.weights]
-
-
-@dataclass(frozen=True)
-class TopK:
-    """The k likeliest tokens at every position, for traces that dropped their logits.
-
-    ids, logits   [position, k], likeliest first
-    log_total     [position], log of the sum of exponentials over the whole vocabulary
-    """
-
-    ids: torch.Tensor
-    logits: torch.Tensor
-    log_total: torch.Tensor
-
-    @classmethod
-    def of(cls, logits: torch.Tensor, k: int) -> TopK:
-        # A position at a time: a float32 copy of all logits would double the largest tensor there is.
-        rows = [(*row.float().topk(min(k, row.shape[-1])), row.float().logsumexp(-1)) for row in logits]
-        values, ids, total = (torch.stack(column).cpu() for column in zip(*rows, strict=True))
-        return cls(ids=ids, logits=values, log_total=total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +116,15 @@ class Trace:
         queries = self.source_tokens if site == "encoder" else self.tokens
         keys = (self.key_tokens or self.tokens) if site == "decoder" else self.source_tokens
         return queries, keys
+
+    def texts(self, site: str | None = None) -> tuple[str, str]:
+        """What the spans of a site's query and key tokens point into."""
+        site = self.info.site(site)
+        if self.info.family != "encoder-decoder":
+            return self.text, self.text
+        return self.source_text if site == "encoder" else self.text, (
+            self.text if site == "decoder" else self.source_text
+        )
 
     def layers(self, site: str | None = None) -> tuple[int, ...]:
         """The layers of a site that have attention."""
@@ -206,7 +203,7 @@ class Trace:
                 held[storage.data_ptr()] = storage.nbytes()
         return sum(held.values())
 
-    def compact(self, k: int = 50) -> Trace:
+    def compact(self, k: int = KEPT_TOKENS) -> Trace:
         """The same trace with its `k` likeliest tokens a position in place of all logits: for caches."""
         if self.raw_logits is None:
             return self

@@ -24,9 +24,10 @@ from safetensors.torch import save_file
 from attnviz.edits import SITES
 from attnviz.errors import InputError
 from attnviz.info import ModelInfo
+from attnviz.outputs import TopK
 from attnviz.recorded import Recorded
 from attnviz.tokens import Token
-from attnviz.trace import LayerAttention, Stored, TopK, Trace
+from attnviz.trace import LayerAttention, Stored, Trace
 
 FORMAT = 1
 _MODELLING = re.compile(r"transformers\.models\.[a-z0-9_]+\.modeling_[a-z0-9_]+")
