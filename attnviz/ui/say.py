@@ -20,7 +20,7 @@ def plain(text: str) -> str:
 
 def caption(*sentences: str) -> None:
     """What a picture shows and what it does not, in small print."""
-    st.html(f'<p class="attnviz-caption">{html.escape(" ".join(sentences))}</p>')
+    st.html(f'<p class="attnviz-caption">{html.escape(" ".join(filter(None, sentences)))}</p>')
 
 
 def problem(error: Exception) -> None:

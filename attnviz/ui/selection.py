@@ -7,42 +7,64 @@ words what they could not take.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from attnviz.edits import Head
 from attnviz.embedded import EMBEDDED
 from attnviz.errors import HeadError
+from attnviz.figures.palette import PALETTES
 from attnviz.info import ModelInfo
 from attnviz.tokens import Token
 from attnviz.trace import Trace
+from attnviz.ui import address
+from attnviz.units import UNITS
+from attnviz.view import SINK_KINDS, SINKING, Sinks, View
 
 SAVED = "saved trace"  # stands for a model where a file of Trace.save is looked at; `text` is then its key
-SCORES = ("between", "sink", "entropy")
-_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
-_NUMBERS = ("layer", "head", "query", "key")
-_MODEL_CHARS = 300
+SCORES = ("between", "sink", "entropy", "previous", "distance")
+SCALES = ("sqrt", "linear", "log")
+COMPARISONS = ("texts", "models", "templates")
+_KEY = address.matching(r"[A-Za-z0-9_-]{16,64}", "a key of this app")
+_NAME = address.matching(r".{1,300}", "a name of at most 300 characters")
 
 
 @dataclass(frozen=True)
 class Focus:
-    """One head, one query and one key that a trace has."""
+    """One head, one query and one key that a trace has, the sets around them, and how patterns are read.
+
+    queries, keys   positions chosen together: the attention "between" them is the mean over queries of the sum over
+                    keys; never empty: (query,) and (key,) where nothing was chosen
+    heads           heads chosen together, of the same site; never empty: (head,) where none were chosen
+    window          the part of the map that is shown, in units of the view: (row, row, col, col), half-open
+    """
 
     head: Head
     query: int
     key: int
+    queries: tuple[int, ...]
+    keys: tuple[int, ...]
+    heads: tuple[Head, ...]
+    view: View
+    window: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Selection:
     """Model, text, head, query and key; None leaves the choice to `fit`.
 
-    text    key of the text in the text store; "" before there is one
-    other   key of the second text: one to compare with, or the target of an encoder-decoder
-    score   what colours the grid of heads: one of SCORES
-    chat    the text is wrapped in the model's chat template
+    text        key of the text in the text store; "" before there is one
+    other       key of the second text: one to compare with, or the target of an encoder-decoder
+    chat        the text is wrapped in the model's chat template
+    queries     positions chosen together, and `keys` likewise; () for the one query, the one key
+    heads       (layer, head) chosen together; () for the one head
+    score       what colours or orders heads: one of SCORES
+    unit, sinks, kinds, sunk   how patterns are read: see attnviz.View; `sunk` are chosen positions of keys
+    window      the part of the map that is shown
+    share       of the mass, held by the edges that are drawn
+    length, seed, warmth       of a generation: most tokens, the seed or None for greedy, the temperature
+    comparison  what is compared: one of COMPARISONS; other_model, filling (key of a text), and the other side's head
     """
 
     model: str = ""
@@ -55,44 +77,53 @@ class Selection:
     key: int | None = None
     score: str = SCORES[0]
     chat: bool = False
+    queries: tuple[int, ...] = ()
+    keys: tuple[int, ...] = ()
+    heads: tuple[tuple[int, int], ...] = ()
+    unit: str = "token"
+    sinks: str = "show"
+    kinds: tuple[str, ...] = ("first",)
+    sunk: tuple[int, ...] = ()
+    scale: str = SCALES[0]
+    palette: str = "indigo"
+    window: tuple[int, int, int, int] | None = None
+    share: float = 0.7
+    length: int = 20
+    seed: int | None = None
+    warmth: float = 1.0
+    comparison: str = COMPARISONS[0]
+    other_model: str = ""
+    filling: str = ""
+    other_layer: int | None = None
+    other_head: int | None = None
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> tuple[Selection, list[str]]:
         """The selection that URL parameters stand for, and what in them could not be read."""
         values: dict[str, Any] = {}
         problems: list[str] = []
-        for name in _NUMBERS:
+        for name, field in _FIELDS.items():
             if name in params:
-                if re.fullmatch(r"[0-9]{1,6}", params[name]):
-                    values[name] = int(params[name])
-                else:
-                    problems.append(f"{name} in the address is not a whole number")
-        for name in ("text", "other"):
-            if name in params:
-                if _KEY.fullmatch(params[name]):
-                    values[name] = params[name]
-                else:
-                    problems.append(f"the {name} key in the address is not one of this app's")
-        if params.get("model"):
-            if len(params["model"]) <= _MODEL_CHARS:
-                values["model"] = params["model"]
-            else:
-                problems.append("the model's name in the address is too long")
-        if "score" in params:
-            if params["score"] in SCORES:
-                values["score"] = params["score"]
-            else:
-                problems.append(f"score in the address is none of {', '.join(SCORES)}")
-        if "site" in params:
-            values["site"] = params["site"][:20] or None
-        values["chat"] = params.get("chat") == "1"
+                try:
+                    read = field.read(params[name])
+                    values[name] = _DEFAULTS[name] if read == "" else read
+                except ValueError:
+                    problems.append(f"{name} in the address is not {field.expected}")
         return cls(**values), problems
 
     def to_params(self) -> dict[str, str]:
         """URL parameters that `from_params` reads back."""
-        values = {name: getattr(self, name) for name in ("model", "text", "other", "site", *_NUMBERS, "score")}
-        params = {name: str(value) for name, value in values.items() if value is not None and value != ""}
-        return params | ({"chat": "1"} if self.chat else {})
+        values = {name: getattr(self, name) for name in _FIELDS}
+        return {
+            name: _FIELDS[name].write(value)
+            for name, value in values.items()
+            if value is not None and value != _DEFAULTS[name]
+        }
+
+    @property
+    def view(self) -> View:
+        """How patterns are read."""
+        return View(self.unit, Sinks(self.sinks, self.kinds, self.sunk))  # type: ignore[arg-type]
 
     def fit(self, trace: Trace) -> tuple[Focus, list[str]]:
         """What to look at within this trace, and what of the selection it does not have."""
@@ -122,12 +153,65 @@ class Selection:
             key = None  # a query that moved back cannot see it
         if key is None:
             key = _strongest(trace, site, layer, head, query)
-        return Focus(Head(layer, head, None if len(info.sites) == 1 else site), query, key), problems
+        named = None if len(info.sites) == 1 else site
+        chosen_heads = tuple(Head(*pair, named) for pair in self.heads if _has(info, *pair, site))
+        if len(chosen_heads) < len(self.heads):
+            problems.append(f"{info.name} does not have all the heads that were chosen")
+        focus = Focus(
+            head=Head(layer, head, named),
+            query=query,
+            key=key,
+            queries=tuple(i for i in self.queries if i < len(queries)) or (query,),
+            keys=tuple(i for i in self.keys if i < len(keys)) or (key,),
+            heads=chosen_heads or (Head(layer, head, named),),
+            view=self.view,
+        )
+        return replace(focus, window=_inside(self.window, focus, trace)), problems
 
     def at(self, focus: Focus) -> Selection:
         """The selection with every choice made as `focus` has it."""
         head = focus.head
         return replace(self, site=head.site, layer=head.layer, head=head.head, query=focus.query, key=focus.key)
+
+
+_FIELDS: dict[str, address.Field] = {
+    "model": _NAME,
+    "text": _KEY,
+    "other": _KEY,
+    "site": address.matching(r"[a-z]{1,20}", "a site of attention"),
+    **{name: address.number(999_999) for name in ("layer", "head", "query", "key", "other_layer", "other_head")},
+    "score": address.one_of(SCORES),
+    "chat": address.switch(),
+    "queries": address.positions(),
+    "keys": address.positions(),
+    "heads": address.heads(),
+    "unit": address.one_of(UNITS),
+    "sinks": address.one_of(SINKING),
+    "kinds": address.some_of(SINK_KINDS),
+    "sunk": address.positions(),
+    "scale": address.one_of(SCALES),
+    "palette": address.one_of(tuple(PALETTES)),
+    "window": address.window(),
+    "share": address.fraction(0.05, 1.0),
+    "length": address.number(500),
+    "seed": address.number(999_999_999),
+    "warmth": address.fraction(0.01, 5.0),
+    "comparison": address.one_of(COMPARISONS),
+    "other_model": _NAME,
+    "filling": _KEY,
+}
+_DEFAULTS = {field.name: field.default for field in fields(Selection)}
+
+
+def _inside(window: tuple[int, int, int, int] | None, focus: Focus, trace: Trace) -> tuple[int, int, int, int] | None:
+    """The window as far as the map goes; None where nothing of it is left, or all of the map is in it."""
+    if window is None:
+        return None
+    rows, cols = (len(units) for units in focus.view.axes(trace, focus.head.site))
+    row, below, col, right = window
+    below, right = min(below, rows), min(right, cols)
+    whole = (row, below, col, right) == (0, rows, 0, cols)
+    return None if whole or row >= below or col >= right else (row, below, col, right)
 
 
 def start_head(info: ModelInfo, site: str) -> tuple[int, int]:

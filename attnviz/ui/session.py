@@ -19,7 +19,8 @@ from attnviz.ui.stores import ModelPool, TextStore, TraceCache
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _SELECTION, _URL, _NOTES = "attnviz_selection", "attnviz_url", "attnviz_notes"
 _ACTED, _LATE = "attnviz_acted", "attnviz_late_url"
-_EMPTY = {"layer": None, "head": None, "query": None, "key": None, "site": None}
+_NO_PLACE: dict[str, Any] = {"query": None, "key": None, "queries": (), "keys": (), "sunk": (), "window": None}
+_NO_HEAD: dict[str, Any] = {"layer": None, "head": None, "site": None, "heads": ()}
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ def selection() -> Selection:
     if _SELECTION not in st.session_state or (params and params not in known):
         shared = {name: params.pop(f"with_{name}", "")[: settings().max_chars] for name in ("text", "other")}
         chosen, problems = Selection.from_params(params)
-        for name in ("text", "other"):
+        for name in ("text", "other", "filling"):
             key = getattr(chosen, name)
             saved = name == "text" and chosen.model == SAVED
             kept = stores().saved.get((SAVED, key)) if saved else stores().texts.get(key)
             if key and kept is None:
                 problems.append(f"the {name} behind this link is no longer kept here")
-                chosen = replace(chosen, **({**_EMPTY, "text": ""} if name == "text" else {"other": ""}))
+                chosen = replace(chosen, **({**_NO_PLACE, **_NO_HEAD, "text": ""} if name == "text" else {name: ""}))
                 chosen = replace(chosen, model="") if saved else chosen
         if chosen.model == SAVED and not chosen.text:
             chosen = replace(chosen, model="")
@@ -95,13 +96,21 @@ def act() -> None:
 
 
 def select(**changes: Any) -> None:
-    """Change parts of the Selection; a new text or model starts with a fresh query, key and head."""
+    """Change parts of the Selection; what a new model, text, site or unit makes meaningless starts afresh."""
     act()
     chosen = st.session_state[_SELECTION] if _SELECTION in st.session_state else selection()
-    if changes.get("model", chosen.model) != chosen.model:
-        changes = {**_EMPTY, "chat": False, **changes}
-    elif changes.get("text", chosen.text) != chosen.text or changes.get("chat", chosen.chat) != chosen.chat:
-        changes = {"query": None, "key": None, **changes}
+
+    def new(*names: str) -> bool:
+        return any(changes.get(name, getattr(chosen, name)) != getattr(chosen, name) for name in names)
+
+    if new("model"):
+        changes = {**_NO_PLACE, **_NO_HEAD, "chat": False, **changes}
+    elif new("text", "chat"):
+        changes = {**_NO_PLACE, **changes}
+    elif new("site"):
+        changes = {**_NO_PLACE, **_NO_HEAD, **changes}
+    elif new("unit"):
+        changes = {"window": None, **changes}
     show(replace(chosen, **changes))
 
 

@@ -1,4 +1,4 @@
-"""The views of the Explore page: strip, grid, map, predictions; each is given a trace and a fitted Selection."""
+"""The pieces that pages share: strip, grid of heads, map; each is given a trace and what of it to look at."""
 
 from __future__ import annotations
 
@@ -9,81 +9,104 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from attnviz.edits import Head
 from attnviz.figures.labels import head_words, model_words, run_words
-from attnviz.figures.palette import SEQUENTIAL
+from attnviz.figures.pooling import block_of, largest_of_blocks
 from attnviz.heads import Scores
 from attnviz.info import ModelInfo
-from attnviz.models import Model
-from attnviz.text import visible
 from attnviz.tokens import Token
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.components import matrix, token_strip
-from attnviz.ui.selection import SCORES, Focus, Selection
-from attnviz.ui.session import select, text_of
-from attnviz.ui.texts import other_field
-from attnviz.ui.work import similarity_for
+from attnviz.ui.reading import palette_of, sink_words, unit_words
+from attnviz.ui.selection import SCORES, Focus
+from attnviz.ui.session import select, selection
+from attnviz.units import Units
+from attnviz.view import Seen
 
 SCORE_TITLES = {
     "between": "Query to key",
     "sink": "First token",
     "entropy": "Entropy",
+    "previous": "Previous token",
+    "distance": "Distance",
 }
 SITE_TITLES = {"encoder": "Encoder", "decoder": "Decoder", "cross": "Cross-attention"}
-_SCORE_CAPTIONS = {
+SCORE_CAPTIONS = {
     "between": "Attention that the selected query pays to the selected key in each head, a share of 1.",
     "sink": "Mean attention that queries pay to the first token: often where heads rest, and then no finding.",
     "entropy": "Mean row entropy as a share of the most it could be: 0 looks at one key, 1 at all alike.",
+    "previous": "Mean attention that queries pay to the one before them, a share of 1.",
+    "distance": "How far back or ahead heads look: mean of |query - key|, weighted by attention.",
 }
+MAP_SIDE = 512  # cells a side that go to the browser; a larger part is pooled
+Window = tuple[int, int, int, int]
 
 
 def strip(trace: Trace, focus: Focus) -> None:
     """The text, each token tinted by the attention that the selected query pays to it in the selected head."""
     queries, keys = trace.axes(focus.head.site)
-    weights = _row(trace, focus)
-    if trace.info.family == "decoder" or focus.head.site == "decoder":
-        weights[focus.query + 1 :] = np.nan
+    row = focus.view.row(trace, focus.head, focus.query)
+    weights = row.shown()[0]
+    within = trace.info.family == "decoder" or focus.head.site == "decoder"
+    if within:
+        weights[[start > focus.query for start, _ in row.keys.spans]] = np.nan
     apart = queries != keys
     if apart:
-        _query_strip(queries, focus)
+        _query_strip(queries, focus, focus.view.axes(trace, focus.head.site)[0])
+    marked = _whole(row.keys, selection().keys)
     token_strip(
-        [token.text for token in keys],
+        row.keys.labels,
         weights,
         key="strip",
-        **_flow(keys),
-        palettes=SEQUENTIAL,
-        high=_round_up(float(np.nanmax(weights))),
-        selected=None if apart else focus.query,
-        target=focus.key,
-        label=f"The text, token by token. Pick a token to make it the {'key' if apart else 'query'}.",
+        **_flow(row.keys, keys),
+        palettes=palette_of(selection().palette),
+        scale=selection().scale,
+        high=_round_up(float(np.nanmax(weights, initial=0.0))),
+        selected=None if apart else row.keys.at(focus.query),
+        target=row.keys.at(focus.key),
+        label=f"The text. Pick a {focus.view.unit} to make it the {'key' if apart else 'query'}.",
+        unseen_word="faded: not seen or taken away" if row.hidden.any() else "faded: not seen",
         picks="key" if apart else "query",
-        on_pick=lambda index: select(**{"key" if apart else "query": index}),
+        link=_LINK,
+        marked=marked,
+        on_mark=lambda units: select(keys=_tokens(row.keys, units)),
+        on_pick=lambda unit: select(**_picked(row.keys, unit, "key" if apart else "query")),
     )
 
 
-def _query_strip(queries: Sequence[Token], focus: Focus) -> None:
+def _query_strip(queries: Sequence[Token], focus: Focus, units: Units) -> None:
     """Queries that are not the keys: what the model wrote, untinted, to choose the query from."""
     token_strip(
-        [token.text for token in queries],
-        np.zeros(len(queries), np.float32),
+        units.labels,
+        np.zeros(len(units), np.float32),
         key="query-strip",
-        **_flow(queries),
-        palettes=SEQUENTIAL,
+        **_flow(units, queries),
+        palettes=palette_of(selection().palette),
         high=1.0,
-        selected=focus.query,
+        selected=units.at(focus.query),
         target=None,
-        label="What the decoder reads, token by token. Pick a token to make it the query.",
+        label=f"What the decoder reads. Pick a {focus.view.unit} to make it the query.",
         value_name="",
-        on_pick=lambda index: select(query=index),
+        link=_LINK,
+        on_pick=lambda unit: select(**_picked(units, unit, "query")),
     )
 
 
-def _flow(tokens: Sequence[Token]) -> dict[str, Any]:
-    """How tokens run as a text: their kinds, line breaks, and which stand apart from the one before."""
+_LINK = "trace"  # what is pointed at in one of a page's pictures is marked in the others
+
+
+def _flow(units: Units, tokens: Sequence[Token]) -> dict[str, Any]:
+    """How units run as a text: their kinds, line breaks, and which stand apart from the one before."""
+    firsts = [tokens[start] for start, _ in units.spans]
+    words = [
+        None if start == 0 or t.word is None else tokens[start - 1].word
+        for t, (start, _) in zip(firsts, units.spans, strict=True)
+    ]
     return {
-        "kinds": [_kind(token) for token in tokens],
-        "breaks": ["↵" in token.text for token in tokens],
-        "starts_word": [i == 0 or t.word is None or t.word != tokens[i - 1].word for i, t in enumerate(tokens)],
+        "kinds": ["special" if t.special else "template" if t.template else "" for t in firsts],
+        "breaks": [any("↵" in token.text for token in tokens[a:b]) for a, b in units.spans],
+        "starts_word": [word is None or word != t.word for t, word in zip(firsts, words, strict=True)],
     }
 
 
@@ -96,7 +119,7 @@ def site_picker(info: ModelInfo, current: str | None) -> None:
             info.sites,
             key="site",
             format_func=SITE_TITLES.__getitem__,
-            on_change=lambda: select(site=st.session_state["site"] or current, layer=None, query=None, key=None),
+            on_change=lambda: select(site=st.session_state["site"] or current),
         )
 
 
@@ -115,7 +138,7 @@ def score_picker(current: str) -> str:
 
 def grid(scores: Scores, score: str, focus: Focus) -> None:
     """Every head of the model, layers down and heads across, coloured by the chosen score."""
-    high = _round_up(float(np.nanmax(scores))) if np.isfinite(scores).any() else 1.0
+    most = float(np.nanmax(scores, initial=0.0))
     matrix(
         scores,
         key="grid",
@@ -124,128 +147,144 @@ def grid(scores: Scores, score: str, focus: Focus) -> None:
         row_axis="layer",
         col_axis="head",
         value_name=SCORE_TITLES[score].lower(),
-        palettes=SEQUENTIAL,
+        palettes=palette_of(selection().palette),
         low=0.0,
-        high=high,
+        high=_round_up(most, limit=math.inf if score == "distance" else 1.0),
         selected=(focus.head.layer, focus.head.head),
         label="All heads, layers down and heads across. Pick one to see its map.",
         cell="free",
         max_height=400,
+        title=f"{SCORE_TITLES[score]}, every head",
+        file_name=f"heads-{score}",
         on_pick=lambda layer, head: select(layer=layer, head=head),
     )
-    say.caption(_SCORE_CAPTIONS[score], "One text, one number: a place to look closer, not a verdict.")
+    say.caption(
+        score_caption(score, focus),
+        unit_words(focus.view),
+        "One text, one number: a place to look closer, not a verdict.",
+    )
 
 
-def attention_map(trace: Trace, focus: Focus) -> None:
-    """The selected head's pattern, query tokens down and key tokens across."""
-    queries, keys = trace.axes(focus.head.site)
-    pattern = trace.pattern(focus.head.layer, focus.head.head, focus.head.site).numpy()
+def score_caption(score: str, focus: Focus) -> str:
+    """What a score is, and between which tokens where several were chosen."""
+    if score == "between" and len(focus.queries) * len(focus.keys) > 1:
+        return (
+            f"Attention that {_counted(len(focus.queries), 'chosen query', 'chosen queries')} pay on average to "
+            f"{_counted(len(focus.keys), 'chosen key', 'chosen keys')} together, a share of 1."
+        )
+    return SCORE_CAPTIONS[score]
+
+
+def attention_map(trace: Trace, focus: Focus, *, key: str = "map", max_height: int = 400) -> Seen:
+    """The selected head's pattern as the view shows it, queries down and keys across; the part in the window."""
+    seen = focus.view.pattern(trace, focus.head)
+    whole: Window = (0, len(seen.queries), 0, len(seen.keys))
+    window = focus.window or whole
+    part = seen.shown()[window[0] : window[1], window[2] : window[3]]
+    few = max(whole[1], whole[3]) <= MAP_SIDE  # then the browser has every value, and zooms by itself
+    block = (1, 1) if few else block_of(part.shape, MAP_SIDE)
+    box = _box(seen, focus)
     matrix(
-        pattern,
-        key="map",
-        row_labels=[token.text for token in queries],
-        col_labels=[token.text for token in keys],
+        seen.shown() if few else largest_of_blocks(part, block),
+        key=key,
+        shape=(len(seen.queries), len(seen.keys)),
+        window=whole if few else window,
+        pool=block,
+        zoom=focus.window,
+        row_labels=seen.queries.labels,
+        col_labels=seen.keys.labels,
         row_axis="query",
         col_axis="key",
         value_name="attention",
-        palettes=SEQUENTIAL,
+        palettes=palette_of(selection().palette),
         low=0.0,
         high=1.0,
-        scale="sqrt",
-        selected=(focus.query, focus.key),
+        scale=selection().scale,
+        selected=(seen.queries.at(focus.query), seen.keys.at(focus.key)),
         label="The selected head's attention, queries down and keys across. Pick a cell to select its query and key.",
-        max_height=400,
-        on_pick=lambda query, key: select(query=query, key=key),
+        max_height=max_height,
+        link=_LINK,
+        box=box,
+        box_value=None if box is None else _box_value(seen, box),
+        title=f"Attention of {head_words(trace, focus.head)}, {run_words(trace)}, {trace.info.name}",
+        file_name=f"attention-{Head(focus.head.layer, focus.head.head)}",
+        on_window=lambda window: select(window=window),
+        on_box=lambda box: select(**_boxed(seen, box)),
+        on_pick=lambda q, k: select(**_picked(seen.queries, q, "query"), **_picked(seen.keys, k, "key")),
     )
+    return seen
 
 
-def map_caption(trace: Trace, focus: Focus) -> None:
+def map_caption(trace: Trace, focus: Focus, seen: Seen) -> None:
     """Which run, head, axes and unit the map shows, and what it is not; from the trace itself."""
     head = focus.head
-    queries, keys = trace.axes(focus.head.site)
-    weight = float(_row(trace, focus)[focus.key])
+    query, key = seen.queries.at(focus.query), seen.keys.at(focus.key)
+    weight = float(seen.weights[query, key])
+    scale = {"sqrt": "on a square-root scale", "linear": "on a linear scale", "log": "on a logarithmic scale"}
     say.caption(
         f"{head_words(trace, head)}, {run_words(trace)} of {model_words(trace.info)}.",
-        "Rows are queries, columns are keys; colour is attention after the softmax, a share of 1 in each row, on a "
-        "square-root scale.",
+        "Rows are queries, columns are keys; colour is attention after the softmax, a share of 1 in each row, "
+        f"{scale[selection().scale]}.",
+        unit_words(focus.view),
+        sink_words(focus.view, trace, head.site, seen.taken),
         *["Each row is the step that reads its token and writes the next one."] * (head.site in ("decoder", "cross")),
-        f"Selected: query {focus.query} “{queries[focus.query].text}” pays {weight:.4f} to key {focus.key} "
-        f"“{keys[focus.key].text}”.",
+        f"Selected: query {query} “{seen.queries.labels[query]}” pays {weight:.4f} to key {key} "
+        f"“{seen.keys.labels[key]}”{_away(seen, query, key)}.",
         "It shows where the head looks, not what that does to the prediction.",
     )
 
 
-def outcome(model: Model | None, trace: Trace, chosen: Selection, focus: Focus) -> None:
-    """What the model makes of the text: its next token, or for a sentence encoder a similarity."""
-    if trace.info.has_vocabulary:
-        at_source = focus.head.site == "encoder"
-        _predictions(
-            trace,
-            len(trace.tokens) - 1 if at_source else focus.query,
-            "the last" if at_source else "the selected query",
-        )
-    elif model is not None and trace.embedding is not None:
-        _similarity(model, trace, chosen)
-    elif trace.class_logits is not None:
-        _classes(model, trace)
+def _away(seen: Seen, query: int, key: int) -> str:
+    if seen.hidden[key]:
+        return ", which is taken away"
+    taken = float(seen.taken[query])
+    return f" ({taken:.4f} of its attention was taken away)" if taken else ""
 
 
-def _predictions(trace: Trace, query: int, which: str) -> None:
-    token = trace.tokens[query]
-    decoder = trace.info.family != "encoder"
-    where = "after" if decoder else "at"
-    st.markdown(f"**{'Predicted next' if decoder else 'Predicted here'}**")
-    table = trace.predictions(query, k=8)
-    table["token"] = [visible(text) or "␣" for text in table["token"]]
-    st.dataframe(
-        table[["token", "probability", "logit"]],
-        hide_index=True,
-        column_config={
-            "probability": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.4f"),
-            "logit": st.column_config.NumberColumn(format="%.2f"),
-        },
-    )
-    say.caption(
-        f"What {trace.info.name} expects {where} token {query} “{token.text}”, {which}. "
-        "Probabilities are the model's own, not calibrated."
-    )
+def _picked(units: Units, unit: int, axis: str) -> dict[str, int]:
+    """What a pick of a unit selects: as query its last token, after which the model predicts; as key its first."""
+    start, stop = units.spans[unit]
+    return {axis: stop - 1 if axis == "query" else start}
 
 
-def _similarity(model: Model, trace: Trace, chosen: Selection) -> None:
-    st.markdown("**Similarity**")
-    other_field("Second text", "A text to compare with")
-    other = text_of(chosen.other)
-    if other:
-        value = similarity_for(model, trace, other)
-        st.metric("Cosine similarity", f"{value:.4f}")
-        say.caption("Cosine of the two pooled embeddings, in [-1, 1]; the second text is never edited.")
-    else:
-        say.caption(
-            f"{trace.info.name} predicts no tokens: it turns a text into a vector. Type a second text to compare."
-        )
+def _tokens(units: Units, chosen: Sequence[int]) -> tuple[int, ...]:
+    return tuple(i for unit in sorted(chosen) for i in range(*units.spans[unit]))
 
 
-def _classes(model: Model | None, trace: Trace) -> None:
-    assert trace.class_logits is not None
-    st.markdown("**Predicted class**")
-    labels = {} if model is None else model.hf_model.config.id2label
-    shares = trace.class_logits.float().softmax(-1).tolist()
-    st.dataframe({"class": [str(labels.get(i, i)) for i in range(len(shares))], "probability": shares}, hide_index=True)
+def _whole(units: Units, positions: Sequence[int]) -> tuple[int, ...]:
+    """The units any of whose tokens are among the positions."""
+    return tuple(sorted({units.at(i) for i in positions if i < units.n_tokens}))
 
 
-def _kind(token: Token) -> str:
-    return "special" if token.special else "template" if token.template else ""
+def _boxed(seen: Seen, box: Window | None) -> dict[str, tuple[int, ...]]:
+    if box is None:
+        return {"queries": (), "keys": ()}
+    return {
+        "queries": _tokens(seen.queries, range(box[0], box[1])),
+        "keys": _tokens(seen.keys, range(box[2], box[3])),
+    }
 
 
-def _row(trace: Trace, focus: Focus) -> np.ndarray:
-    """The selected query's attention in the selected head, [key]."""
-    queries = slice(focus.query, focus.query + 1)
-    return trace.layer(focus.head.layer, focus.head.site).pattern(focus.head.head, queries)[0, 0, 0].cpu().numpy()
+def _box(seen: Seen, focus: Focus) -> Window | None:
+    """The box around queries and keys that were chosen together, where they are without gaps."""
+    if not (selection().queries and selection().keys):
+        return None
+    rows, cols = _whole(seen.queries, focus.queries), _whole(seen.keys, focus.keys)
+    gaps = rows[-1] - rows[0] >= len(rows) or cols[-1] - cols[0] >= len(cols)
+    return None if gaps else (rows[0], rows[-1] + 1, cols[0], cols[-1] + 1)
 
 
-def _round_up(value: float) -> float:
-    """The next of 1, 2, 5 times a power of ten, so that a colour scale ends on a round number; at most 1."""
+def _box_value(seen: Seen, box: Window) -> float:
+    return float(seen.weights[box[0] : box[1], box[2] : box[3]].sum(-1).mean())
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"the {count} {many}" if count > 1 else f"the {one}"
+
+
+def _round_up(value: float, limit: float = 1.0) -> float:
+    """The next of 1, 2, 5 times a power of ten, so that a colour scale ends on a round number; at most `limit`."""
     if not value > 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return min(1.0, next(step * power for step in (1, 2, 5, 10) if step * power >= value * 0.999))
+    return min(limit, next(step * power for step in (1, 2, 5, 10) if step * power >= value * 0.999))

@@ -23,6 +23,7 @@ from attnviz.ui.selection import Focus, Selection
 from attnviz.ui.session import stores, text_of
 
 _JOBS, _FAILED, _LAST = "attnviz_jobs", "attnviz_failed", "attnviz_last_trace"
+_KEPT = 2  # traces that stay with a session: two can be compared
 _QUIET_SECONDS = 0.4  # shorter work shows nothing: a bar that flashes is worse than none
 
 
@@ -47,35 +48,40 @@ def model_for(chosen: Selection) -> Model:
                 stores().models.put(name, ready)
         return ready
 
-    return cast(Model, _finish(("model", name), f"Opening {name}", load))
+    return cast(Model, finished(("model", name), f"Opening {name}", load))
 
 
 def trace_for(model: Model, chosen: Selection) -> Trace:
     """The trace of the chosen text, compact; stops the page with a sentence if there is none."""
-    text = text_of(chosen.text)
-    target = text_of(chosen.other) or None if model.info.family == "encoder-decoder" else None
-    name = chosen.model or settings().default_model
-    key = (name, "trace", _digest(text), _digest(target or ""), chosen.chat)
+    target = text_of(chosen.other) if model.info.family == "encoder-decoder" else ""
+    return trace_of(model, chosen.model or settings().default_model, text_of(chosen.text), target, chat=chosen.chat)
+
+
+def trace_of(model: Model, name: str, text: str, target: str = "", *, chat: bool = False) -> Trace:
+    """The compact trace of any text by a model that the pool holds as `name`; kept for all, waited for in view."""
+    key = (name, "trace", digest(text), digest(target), chat)
     found = stores().traces.get(key)
     if found is not None:
         return cast(Trace, found)
 
     def trace(job: Job) -> Trace:
-        check_length(model, text, chosen.chat)
+        check_length(model, text, chat)
         if target:
             check_length(model, target, False)
         job.report("reading the text", 0.0)
-        made = model.trace(text, target, chat_template=chosen.chat, progress=job.step).compact()
+        made = model.trace(text, target or None, chat_template=chat, compact=True, progress=job.step)
         if stores().models.get(name) is model:  # else it was let go meanwhile, and its traces with it
             stores().traces.put(key, made)
         return made
 
-    # One trace stays with the session, also where it is too large for the cache: a click must not trace again.
-    last, kept = st.session_state.get(_LAST, (None, None))
-    if last != key:
-        kept = _finish(("trace", *key), "Tracing", trace)
-        st.session_state[_LAST] = (key, kept)
-    return cast(Trace, kept)
+    # Traces stay with the session, also where they are too large for the cache: a click must not trace again.
+    last: dict[tuple[Hashable, ...], Trace] = st.session_state.setdefault(_LAST, {})
+    if key not in last:
+        made = finished(("trace", *key), "Tracing", trace)
+        for old in list(last)[: -_KEPT + 1 or None]:
+            del last[old]
+        last[key] = cast(Trace, made)
+    return last[key]
 
 
 def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
@@ -83,7 +89,7 @@ def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
     if chosen.score == "between":
         return heads.attention_between(trace, focus.query, focus.key, site=focus.head.site)
     name = chosen.model or settings().default_model
-    key = (name, chosen.score, _digest(trace.text), _digest(trace.source_text), chosen.chat, focus.head.site)
+    key = (name, chosen.score, digest(trace.text), digest(trace.source_text), chosen.chat, focus.head.site)
     found = stores().traces.get(key)
     if found is not None:
         return cast(np.ndarray, found)
@@ -95,12 +101,12 @@ def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
         stores().traces.put(key, made)
         return made
 
-    return cast(np.ndarray, _finish(("scores", *key), "Scoring every head", compute))
+    return cast(np.ndarray, finished(("scores", *key), "Scoring every head", compute))
 
 
 def similarity_for(model: Model, trace: Trace, other: str) -> float:
     """The cosine of the trace's text with another text."""
-    key = (model.name, "similarity", _digest(trace.text), _digest(other))
+    key = (model.name, "similarity", digest(trace.text), digest(other))
     found = stores().traces.get(key)
     if found is not None:
         return cast(float, found)
@@ -111,10 +117,10 @@ def similarity_for(model: Model, trace: Trace, other: str) -> float:
         stores().traces.put(key, made)
         return made
 
-    return cast(float, _finish(key, "Comparing", compare))
+    return cast(float, finished(key, "Comparing", compare))
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
     """A short stand-in for a text in a cache's key: the key's own size is not counted."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
@@ -130,7 +136,7 @@ def check_length(model: Model, text: str, chat: bool) -> None:
         )
 
 
-def _finish(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any]) -> Any:
+def finished(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any]) -> Any:
     """The result of a job of this session, waited for in view; the page stops where it fails or is cancelled."""
     jobs: dict[tuple[Hashable, ...], Job] = st.session_state.setdefault(_JOBS, {})
     failed: dict[tuple[Hashable, ...], AttnvizError] = st.session_state.setdefault(_FAILED, {})

@@ -1,13 +1,20 @@
 """The Selection as a value: from any address to something that can be shown, and back."""
 
+from dataclasses import fields
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from attnviz.ui.selection import SCORES, Selection
+from attnviz.figures.palette import PALETTES
+from attnviz.ui.selection import COMPARISONS, SCALES, SCORES, Selection
+from attnviz.units import UNITS
+from attnviz.view import SINK_KINDS, SINKING
 
-NAMES = ("model", "text", "other", "site", "layer", "head", "query", "key", "score", "chat", "with_text")
+NAMES = (*(field.name for field in fields(Selection)), "with_text")
 KEYS = st.one_of(st.just(""), st.from_regex(r"[A-Za-z0-9_-]{16,64}", fullmatch=True))
 NUMBERS = st.none() | st.integers(0, 999_999)
+SETS = st.sets(st.integers(0, 4_000), max_size=30).map(lambda found: tuple(sorted(found)))
+WINDOWS = st.none() | st.tuples(st.integers(0, 99), st.integers(100, 999), st.integers(0, 99), st.integers(100, 999))
 SELECTIONS = st.builds(
     Selection,
     model=st.text(max_size=300),
@@ -20,6 +27,25 @@ SELECTIONS = st.builds(
     key=NUMBERS,
     score=st.sampled_from(SCORES),
     chat=st.booleans(),
+    queries=SETS,
+    keys=SETS,
+    heads=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), unique=True, max_size=9).map(tuple),
+    unit=st.sampled_from(UNITS),
+    sinks=st.sampled_from(SINKING),
+    kinds=st.sets(st.sampled_from(SINK_KINDS)).map(lambda found: tuple(k for k in SINK_KINDS if k in found)),
+    sunk=SETS,
+    scale=st.sampled_from(SCALES),
+    palette=st.sampled_from(tuple(PALETTES)),
+    window=WINDOWS,
+    share=st.integers(5, 100).map(lambda percent: percent / 100),
+    length=st.integers(1, 500),
+    seed=NUMBERS,
+    warmth=st.integers(1, 500).map(lambda percent: percent / 100),
+    comparison=st.sampled_from(COMPARISONS),
+    other_model=st.text(max_size=300),
+    filling=KEYS,
+    other_layer=NUMBERS,
+    other_head=NUMBERS,
 )
 
 
@@ -28,6 +54,8 @@ SELECTIONS = st.builds(
 @example({"layer": "٣", "head": "½"})
 @example({"text": "A" * 22 + "\n"})
 @example({"site": "", "model": "", "score": ""})
+@example({"keys": "0-999999", "queries": "5-3", "heads": "L1H2.L1", "window": "5-5-0-9", "share": "nan", "kinds": "."})
+@example({"queries": ".".join(f"{i * 5000}-{i * 5000 + 4000}" for i in range(200))})
 def test_any_address_gives_a_selection_and_says_what_it_could_not_take(params: dict[str, str]) -> None:
     chosen, problems = Selection.from_params(params)
     again, more = Selection.from_params(chosen.to_params())

@@ -1,0 +1,77 @@
+"""What every page does before its own view: the model and text, the trace, what of it is looked at, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from attnviz.models import Model
+from attnviz.trace import Trace
+from attnviz.ui import say, texts, work
+from attnviz.ui.frame import model_facts, model_picker
+from attnviz.ui.reading import reading_panel
+from attnviz.ui.selection import Focus
+from attnviz.ui.session import saved_trace, selection, show, take_notes
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A page that has its frame: the model, or a saved trace that needs none."""
+
+    model: Model | None
+    saved: Trace | None
+    facts: DeltaGenerator
+    share: DeltaGenerator
+    extras: DeltaGenerator
+
+
+def open_page(title: str, *, text: bool = True) -> Opening:
+    """Title, examples, the model in the sidebar and the text; stops the page with a sentence if the model cannot be.
+
+    text   whether the page reads the one text of the Selection, and so shows its box
+    """
+    texts.first_text()
+    with st.sidebar:
+        model_picker()
+        facts, extras = st.container(gap="small"), st.container(gap="small")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"#### {title}")
+        st.space("stretch")
+        if text:
+            texts.example_picker()
+        share = st.container(width="content")
+    saved = saved_trace()
+    if saved is not None:
+        with facts:
+            model_facts(saved.info)
+        return Opening(None, saved, facts, share, extras)
+    if text:
+        texts.text_form()
+    model = work.model_for(selection())
+    with facts:
+        model_facts(model.info)
+        texts.chat_switch(model)
+    return Opening(model, None, facts, share, extras)
+
+
+def traced(opening: Opening) -> Trace:
+    """The trace of the Selection's text, or the saved one."""
+    if opening.saved is not None:
+        return opening.saved
+    assert opening.model is not None
+    texts.target_field(opening.model)
+    return work.trace_for(opening.model, selection())
+
+
+def focus_on(opening: Opening, trace: Trace) -> Focus:
+    """What of the trace is looked at and how, as the Selection says and the trace allows; shown in the address."""
+    focus, problems = selection().fit(trace)
+    show(selection().at(focus))
+    with opening.share:
+        texts.share()
+    say.notes([*take_notes(), *problems])
+    with opening.extras:
+        reading_panel(trace, focus)
+    return focus
