@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,9 +23,9 @@ from typing import Any
 
 import torch
 import transformers
+from measuring import MB, embedded_smollm2, forward, in_fresh_process, plain_model, row, status_of, token_ids
 
 import attnviz
-from attnviz.embedded import EMBEDDED, embedded_folder
 
 REPETITIONS = 9
 CASES = {
@@ -34,24 +33,6 @@ CASES = {
     "trace": "trace + 10 patterns",
     "eager": "eager output_attentions",
 }
-MB = 1e6
-
-
-def plain_model(implementation: str) -> Any:
-    folder = embedded_folder(EMBEDDED["smollm2"], lambda what, share: None)
-    return transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=implementation
-    ).eval()
-
-
-def token_ids(length: int) -> list[int]:
-    return [(37 * i * i + 11 * i) % 40_000 + 100 for i in range(length)]
-
-
-def forward(hf_model: Any, ids: list[int], **keywords: Any) -> Any:
-    tensor = torch.tensor([ids])
-    with torch.no_grad():
-        return hf_model(input_ids=tensor, attention_mask=torch.ones_like(tensor), use_cache=False, **keywords)
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -64,12 +45,6 @@ def medians(*works: Callable[[], Any], repetitions: int = REPETITIONS) -> list[f
     """The median time of each, taken in turns after one round that is not counted."""
     rounds = [[seconds(work) for work in works] for _ in range(repetitions + 1)][1:]
     return [statistics.median(column) for column in zip(*rounds, strict=True)]
-
-
-def status(name: str) -> int:
-    """A figure of /proc/self/status in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(name + ":")).split()[1])
 
 
 def measure_memory(case: str, length: int) -> dict[str, int]:
@@ -94,9 +69,9 @@ def measure_memory(case: str, length: int) -> dict[str, int]:
             return forward(hf_model, ids, **keywords)
 
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    base = status("VmRSS")
+    base = status_of("self", "VmRSS")
     kept = work()
-    peak = status("VmHWM")
+    peak = status_of("self", "VmHWM")
     del kept, tokenizer
     return {"base": base, "peak": peak}
 
@@ -106,14 +81,8 @@ def measure_loading() -> dict[str, float]:
     return {turn: seconds(lambda: attnviz.load_model("smollm2")) for turn in ("first", "second")}
 
 
-def in_fresh_process(*args: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, __file__, *args], stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def report() -> None:
-    embedded_folder(EMBEDDED["smollm2"], lambda what, share: None)  # fills the cache, if it is empty
+    embedded_smollm2()  # fills the cache, if it is empty
     load = " ".join(f"{x:.1f}" for x in os.getloadavg())
     print(f"AttnViz {attnviz.__version__}, SmolLM2-135M, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, {sys.version.split()[0]}")
@@ -121,7 +90,7 @@ def report() -> None:
 
     report_times()
 
-    found = {case: in_fresh_process("--memory", case, "--length", "1024") for case in CASES}
+    found = {case: in_fresh_process(__file__, "--memory", case, "--length", "1024") for case in CASES}
     whole = {case: x["peak"] / found["plain"]["peak"] for case, x in found.items()}
     over = {case: x["peak"] - x["base"] for case, x in found.items()}
     for case, title in CASES.items():
@@ -130,7 +99,7 @@ def report() -> None:
     for case, title in CASES.items():
         row(f"over the base: {title}", f"{over[case] / MB:,.0f} MB", f"{over[case] / over['plain']:.2f} of plain")
 
-    loads = [in_fresh_process("--loading") for _ in range(3)]
+    loads = [in_fresh_process(__file__, "--loading") for _ in range(3)]
     first, second = (statistics.median(x[turn] for x in loads) for turn in ("first", "second"))
     row("load_model, first in a process", f"{first:.2f} s", "", "under 2 s")
     row("load_model, second in a process", f"{second:.2f} s", "", "under 2 s")
@@ -146,10 +115,6 @@ def report_times() -> None:
     t_head, t_layer = medians(lambda: trace.pattern(15, 4), lambda: trace.pattern(15))
     row("one head's pattern, 1,024 tokens", f"{t_head * 1e3:.1f} ms")
     row("one layer's patterns, 1,024 tokens", f"{t_layer * 1e3:.1f} ms")
-
-
-def row(what: str, figure: str, ratio: str = "", target: str = "") -> None:
-    print(f"{what:<42}{figure:>12}{ratio:>18}{'  target ' + target if target else ''}")
 
 
 def main() -> None:
