@@ -5,4 +5,14 @@ import streamlit as st
 from attnviz.ui.frame import frame
 
 frame()
-st.navigation([st.Page("pages/explore.py", title="Explore", icon=":material/visibility:", default=True)]).run()
+st.navigation(
+    [
+        st.Page("pages/explore.py", title="Explore", icon=":material/visibility:", default=True),
+        st.Page("pages/all_heads.py", title="All heads", icon=":material/apps:"),
+        st.Page("pages/lines.py", title="Lines", icon=":material/timeline:"),
+        st.Page("pages/generation.py", title="Generation", icon=":material/edit_note:"),
+        st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
+        st.Page("pages/bertviz.py", title="BertViz", icon=":material/hub:"),
+    ],
+    position="top",
+).run()

@@ -5,7 +5,7 @@ trace = model.trace("When Mary and John went to the store, John gave a drink to"
 attnviz.figures.attention_map(trace, attnviz.Head(23, 3)).show()
 """
 
-from attnviz import edits, errors, figures, metrics
+from attnviz import edits, errors, figures, heads, metrics
 from attnviz.catalogue import load_model
 from attnviz.edits import Head
 from attnviz.errors import AttnvizError
@@ -15,6 +15,7 @@ from attnviz.recording import Recording, record
 from attnviz.tokens import Token
 from attnviz.trace import Trace
 from attnviz.tracefile import load_trace
+from attnviz.view import Sinks, View
 
 __all__ = [
     "AttnvizError",
@@ -22,11 +23,14 @@ __all__ = [
     "Model",
     "ModelInfo",
     "Recording",
+    "Sinks",
     "Token",
     "Trace",
+    "View",
     "edits",
     "errors",
     "figures",
+    "heads",
     "load_model",
     "load_trace",
     "metrics",

@@ -1,19 +1,26 @@
-"""Write the pictures of the README: `python docs/screenshots.py` starts the app and a Chromium, and ends both."""
+"""Write pictures of every page: `python docs/screenshots.py [name ...]` starts the app and a Chromium, and ends both.
 
+Every page in light and dark, at 1280x800 and on a phone; and Explore on other models and texts.
+"""
+
+import io
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
 
-from driving import Explore, launch_chromium, running_app  # noqa: E402
+from driving import launch_chromium, running_app  # noqa: E402
+from PIL import Image  # noqa: E402
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 SCREENS = ROOT / "docs" / "screens"
-DESKTOP = {"width": 1280, "height": 800}
-DATES = {"width": 1280, "height": 1000}  # two strips, and the site picker
-PHONE = {"width": 390, "height": 844}
+DESKTOP = {"viewport": {"width": 1280, "height": 800}}
+TALL = {"viewport": {"width": 1280, "height": 1000}}  # for two strips and the site picker
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
 CHINESE = "北京是中国的首都，东京是日本的"
 DATE = "the 3rd of May 1998"
 SENTENCE = (
@@ -21,40 +28,60 @@ SENTENCE = (
     "teachers searched every room twice and the children looked under every tree. "
 )
 LONG = (SENTENCE * 29).strip()  # about a thousand tokens
+OTHER = "When Mary and John went to the store, Mary gave a drink to"
+PAGES: dict[str, dict[str, str]] = {
+    "explore": {},
+    "all_heads": {"score": "previous"},
+    "lines": {"heads": "L23H3.L20H0"},
+    "generation": {},
+    "compare": {"with_other": OTHER},
+    "bertviz": {},
+}
+MORE: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "explore-words-light": ({"unit": "word", "sinks": "renormalise"}, DESKTOP),
+    "explore-minilm-light": ({"model": "minilm"}, DESKTOP),
+    "explore-long-light": ({"with_text": LONG}, DESKTOP),
+    "explore-dates-light": ({"model": "dates", "with_text": DATE}, TALL),
+    "explore-dates-dark": ({"model": "dates", "with_text": DATE}, TALL),
+    "explore-chinese-dark": ({"with_text": CHINESE}, DESKTOP),
+    "all_heads-long-light": ({"with_text": LONG, "score": "entropy"}, DESKTOP),
+    "lines-long-light": ({"with_text": LONG}, DESKTOP),
+    "generation-dates-light": ({"model": "dates", "with_text": DATE}, TALL),
+}
 
 
-def main() -> None:
+def main(wanted: list[str]) -> None:
     SCREENS.mkdir(exist_ok=True)
     with running_app() as url, sync_playwright() as playwright:
         browser = launch_chromium(playwright)
-        shoot(browser, url, "explore-light")
-        shoot(browser, url, "explore-dark", scheme="dark")
-        shoot(browser, url, "explore-phone", viewport=PHONE, is_mobile=True, has_touch=True, device_scale_factor=2)
-        shoot(browser, url, "explore-minilm-light", model="minilm")
-        shoot(browser, url, "explore-long-light", text=LONG)
-        shoot(browser, url, "explore-dates-light", model="dates", text=DATE, viewport=DATES)
-        shoot(browser, url, "explore-dates-dark", model="dates", text=DATE, viewport=DATES, scheme="dark")
-        shoot(browser, url, "explore-chinese-dark", text=CHINESE, scheme="dark")
+        for page, scheme, (size, options) in product(PAGES, ("light", "dark"), (("", DESKTOP), ("-phone", PHONE))):
+            name = f"{page}{size}-{scheme}"
+            if not wanted or any(word in name for word in wanted):
+                shoot(browser, url, name, page, PAGES[page], options)
+        for name, (params, options) in MORE.items():
+            if not wanted or any(word in name for word in wanted):
+                shoot(browser, url, name, name.split("-")[0], params, options)
         browser.close()
 
 
-def shoot(
-    browser: Browser, url: str, name: str, *, text: str = "", scheme: Any = "light", model: str = "", **options: Any
-) -> None:
-    context = browser.new_context(**{"viewport": DESKTOP, "color_scheme": scheme, **options})
-    context.set_default_timeout(60_000)
-    explore = Explore(context.new_page(), url)
-    explore.open(f"?model={model}" if model else "")
-    if text:
-        explore.run(text)
-    explore.map.locator("canvas").wait_for()
-    explore.page.evaluate("document.fonts.ready")
-    explore.text.evaluate("box => { box.scrollTop = 0; box.blur(); }")
+def shoot(browser: Browser, url: str, name: str, page: str, params: dict[str, str], options: dict[str, Any]) -> None:
+    context = browser.new_context(color_scheme="dark" if name.endswith("dark") else "light", **options)
+    context.set_default_timeout(90_000)
+    tab = context.new_page()
+    tab.goto(f"{url}/{'' if page == 'explore' else page}?{urlencode(params)}")
+    tab.wait_for_function(
+        """() => document.querySelector('.stApp')?.dataset.testScriptState === 'notRunning'
+          && document.querySelector('.attnviz-caption, [data-testid="stAlert"], canvas')
+          && !document.querySelector('[data-testid="stProgress"]')""",
+    )
+    tab.evaluate("document.fonts.ready")
+    tab.wait_for_timeout(1_000)  # observers, and what appears with a movement
     path = SCREENS / f"{name}.png"
-    explore.page.screenshot(path=path)
-    print(path.relative_to(ROOT))
+    picture = Image.open(io.BytesIO(tab.screenshot()))
+    picture.convert("RGB").quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path.relative_to(ROOT)}, {path.stat().st_size / 1e3:.0f} kB")
     context.close()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

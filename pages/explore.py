@@ -4,7 +4,7 @@ import streamlit as st
 
 from attnviz.errors import AttnvizError
 from attnviz.figures.labels import head_words
-from attnviz.ui import say, views, work
+from attnviz.ui import say, taking, views, work
 from attnviz.ui.outcome import outcome
 from attnviz.ui.page import focus_on, open_page, traced
 from attnviz.ui.session import selection
@@ -18,11 +18,14 @@ try:
     grid_column, map_column = st.columns([2, 3], gap="medium")
     with grid_column:
         score = views.score_picker(selection().score)
-        views.grid(work.scores_for(trace, selection(), focus), score, focus)
+        scores = work.scores_for(trace, selection(), focus)
+        views.grid(scores, score, focus)
+        taking.grid_bar(trace, focus, scores)
     with map_column:
         st.markdown(f"**Attention of {head_words(trace, focus.head)}**")
         seen = views.attention_map(trace, focus)
         views.map_caption(trace, focus, seen)
+        taking.map_bar(trace, focus, seen)
     outcome(opening.model, trace, selection(), focus)
 except AttnvizError as error:
     say.problem(error)

@@ -1,7 +1,11 @@
-// Helpers of the components. attnviz/ui/components.py puts this text in front of each component's own script and
-// the two become one module, so nothing here is exported.
-
-const SWATCHES = 256;
+// Helpers of the components. attnviz/ui/components/parts.py puts colours.js, this text and save.js in front of each
+// component's own scripts and all become one module, so nothing here is exported. What a new component will want:
+//   mount(component, selector, create)  one instance a host element; instance.send(name, value) fires a trigger
+//   labelsWithRoom, shorten, readTheme, make, fillText, tableUnder  drawing, text and table
+//   pointing(signal, link, hear)        what is pointed at, told to and heard from the components with the same link
+//   negotiated()                        a value that is set both here and in Python
+//   colourScale, swatchScale, pooledImage, colourBar, scaleMarks, scaleWords (colours.js)  "linear", "sqrt" or "log"
+//   svgContext, saveCanvas, saveSvg, saveButtons (save.js)  one drawing routine for the screen, a PNG and an SVG
 
 function decodeFloats(base64) {
   let bytes;
@@ -15,70 +19,19 @@ function decodeFloats(base64) {
   return new Float32Array(bytes.buffer);
 }
 
-function hexToRgb(hex) {
-  const n = parseInt(hex.slice(1), 16);
-  return [(n >> 16) & 255, (n >> 8) & 255, n & 255];
-}
-
-/** SWATCHES colours between the palette's stops, low to high: [r, g, b] triples in one flat array. */
-function swatches(palette) {
-  const stops = palette.map(hexToRgb);
-  const out = new Uint8Array(SWATCHES * 3);
-  for (let i = 0; i < SWATCHES; i++) {
-    const at = (i / (SWATCHES - 1)) * (stops.length - 1);
-    const from = stops[Math.floor(at)];
-    const to = stops[Math.min(Math.floor(at) + 1, stops.length - 1)];
-    for (let k = 0; k < 3; k++) out[i * 3 + k] = Math.round(from[k] + (to[k] - from[k]) * (at % 1));
-  }
-  return out;
-}
-
-/** value -> swatch number, clamped at both ends. */
-function swatchScale(low, high, squareRoot) {
-  const span = high > low ? high - low : 1;
-  return (value) => {
-    const t = Math.min(1, Math.max(0, (value - low) / span));
-    return Math.round((squareRoot ? Math.sqrt(t) : t) * (SWATCHES - 1));
-  };
-}
-
-/** One pixel a cell, or the largest of the cells that share a pixel: thin lines must survive the shrinking. */
-function pooledImage(values, { rows, cols, palette, low, high, scale }, width, height) {
-  const strength = low < 0 ? Math.abs : (v) => v;
-  const image = new ImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  const colours = swatches(palette);
-  const packed = Uint32Array.from({ length: SWATCHES }, (_, i) => (
-    (255 << 24) | (colours[i * 3 + 2] << 16) | (colours[i * 3 + 1] << 8) | colours[i * 3]));
-  const swatch = swatchScale(low, high, scale === "sqrt");
-  const kept = new Float32Array(width);
-  for (let y = 0; y < height; y++) {
-    kept.fill(NaN);
-    const stop = Math.floor(((y + 1) * rows) / height);
-    for (let row = Math.floor((y * rows) / height); row < stop; row++) {
-      for (let x = 0, col = 0; x < width; x++) {
-        for (const end = Math.floor(((x + 1) * cols) / width); col < end; col++) {
-          const value = values[row * cols + col];
-          if (Number.isNaN(kept[x]) || strength(value) > strength(kept[x])) kept[x] = value;
-        }
-      }
-    }
-    for (let x = 0; x < width; x++) {
-      // What has no value stays transparent, and the hatching shows.
-      if (!Number.isNaN(kept[x])) pixels[y * width + x] = packed[swatch(kept[x])];
-    }
-  }
-  return image;
-}
-
-/** [index, strong] of the labels with room: marked ones first, then an even thinning that keeps clear of them. */
-function labelsWithRoom(count, size, step, marked) {
+/**
+ * [index, strong] of the labels with room: marked ones first, then an even thinning that keeps clear of them. Indices
+ * count from `first`, the first of `count` that are in view, so that panning thins to the same labels.
+ */
+function labelsWithRoom(count, size, step, marked, first = 0) {
   const clear = (i, others) => others.every(([other]) => Math.abs(other - i) * size >= step);
   const strong = [];
-  for (const i of marked) if (clear(i, strong)) strong.push([i, true]);
+  for (const i of marked) if (i >= first && i < first + count && clear(i, strong)) strong.push([i, true]);
   const every = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((n) => n * size >= step) ?? Math.ceil(step / size);
   const chosen = [...strong];
-  for (let i = 0; i < count; i += every) if (clear(i, strong)) chosen.push([i, false]);
+  for (let i = Math.ceil(first / every) * every; i < first + count; i += every) {
+    if (clear(i, strong)) chosen.push([i, false]);
+  }
   return chosen;
 }
 
@@ -89,13 +42,6 @@ function shorten(ctx, text, room) {
   const parts = Array.from(graphemes.segment(text.slice(0, 200)), (part) => part.segment);
   while (parts.length && ctx.measureText(`${parts.join("")}…`).width > room) parts.pop();
   return `${parts.join("")}…`;
-}
-
-/** Black or white, whichever reads better on the colour; the better one is never under 4.5:1. */
-function inkOn(r, g, b) {
-  const linear = (c) => (c <= 10.31475 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
-  const y = 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-  return y > 0.179 ? "#000" : "#fff";
 }
 
 /** 4 decimals, or three digits as Python's %.3g writes them when that would show little. */
@@ -144,17 +90,6 @@ function indexAndToken(index, label) {
 
 function plainText(parts) {
   return parts.map((part) => (typeof part === "string" ? part : part.token)).join("");
-}
-
-/** A colour bar: low end, gradient, high end. */
-function colourBar(palette, low, high, middle) {
-  const bar = make("span", "bar");
-  const strip = make("span", "gradient");
-  strip.style.background = `linear-gradient(to right, ${palette.join(", ")})`;
-  const ends = make("span", "ends");
-  ends.append(...[low, ...(middle === undefined ? [] : [middle]), high].map((v) => make("span", "", formatEnd(v))));
-  bar.append(strip, ends);
-  return bar;
 }
 
 /**
@@ -213,6 +148,47 @@ function withPalette(data, root) {
   return { ...data, palette: data.palettes[inkOn(r, g, b) === "#fff" ? "dark" : "light"] };
 }
 
+/**
+ * Tells the components of the page with the same link() what is pointed at, as token positions, and lets hear(query,
+ * key) know what they tell: each an array, or null for nothing. Never more than this page hears of it.
+ */
+function pointing(signal, link, hear) {
+  const from = Symbol("component"); // each component is a module of its own, so a number would not tell them apart
+  let said = "[null,null]";
+  window.addEventListener("attnviz:point", ({ detail }) => {
+    if (detail.from !== from && detail.link && detail.link === link()) hear(detail.query, detail.key);
+  }, { signal });
+  const tell = (query, key) => {
+    const sign = JSON.stringify([query, key]);
+    if (!link() || sign === said) return;
+    said = sign;
+    window.dispatchEvent(new CustomEvent("attnviz:point", { detail: { link: link(), query, key, from } }));
+  };
+  signal.addEventListener("abort", () => tell(null, null));
+  return tell;
+}
+
+/**
+ * A value that a person sets here and the script sets there. hear(value) says whether the script's value is to be
+ * taken: not if it is the one it gave before, nor if it answers something older than what was sent last.
+ */
+function negotiated() {
+  let told = "";
+  let awaited = [];
+  return {
+    send: (value) => awaited.push(JSON.stringify(value)),
+    hear(value) {
+      const sign = JSON.stringify(value);
+      const fresh = sign !== told;
+      const at = awaited.lastIndexOf(sign);
+      told = sign;
+      if (at >= 0) awaited = awaited.slice(at + 1);
+      else if (fresh) awaited = [];
+      return fresh && awaited.length === 0;
+    },
+  };
+}
+
 const instances = new WeakMap();
 
 /**
@@ -225,12 +201,13 @@ function mount(component, selector, create) {
   if (!root || !component.data) return undefined;
   let instance = instances.get(root);
   if (!instance) {
-    instance = { calls: 0, stop: new AbortController(), pick: null, update: null };
+    instance = { calls: 0, stop: new AbortController(), pick: null, send: null, update: null };
     instance.update = create(root, instance);
     instances.set(root, instance);
   }
   const call = ++instance.calls;
-  instance.pick = (value) => component.setTriggerValue("pick", value);
+  instance.send = (name, value) => component.setTriggerValue(name, value);
+  instance.pick = (value) => instance.send("pick", value);
   instance.update(withPalette(component.data, root));
   return () => {
     if (instance.calls !== call) return;

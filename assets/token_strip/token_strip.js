@@ -7,8 +7,8 @@ function createStrip(root, instance) {
   const flow = make("div", "flow");
   const readout = make("p", "readout");
   const legend = make("div", "legend");
-  const hint = make("p", "hidden", "Arrow keys move between tokens, Home and End go to the first and the last, Enter "
-    + "picks the token.");
+  const line = make("p", "marks");
+  const hint = make("p", "hidden");
   const live = make("p", "hidden");
   hint.id = "hint";
   live.setAttribute("aria-live", "polite");
@@ -17,7 +17,7 @@ function createStrip(root, instance) {
   flow.setAttribute("role", "listbox");
   flow.setAttribute("aria-describedby", "hint");
   const table = tableUnder(buildTable);
-  root.replaceChildren(flow, readout, legend, hint, live, table.details);
+  root.replaceChildren(flow, readout, line, legend, hint, live, table.details);
   root.dataset.testid = "token-strip";
 
   let data = null;
@@ -25,6 +25,23 @@ function createStrip(root, instance) {
   let chips = [];
   let cursor = 0;
   let hover = null;
+  let pointed = []; // chips that other components say are pointed at
+
+  const strip = {
+    get data() { return data; },
+    get weights() { return weights; },
+    chip: (i) => chips[i],
+  };
+  const marks = marking(strip, { flow, line, live, instance, indexOf });
+  const tell = pointing(signal, () => data?.link ?? "", (query, key) => {
+    for (const chip of pointed) chip.classList.remove("at-query", "at-key");
+    const [asQuery, asKey] = [data.picks === "key" ? [] : query ?? [], data.value_name ? key ?? [] : []];
+    for (const i of asQuery) chips[i]?.classList.add("at-query");
+    for (const i of asKey) chips[i]?.classList.add("at-key");
+    pointed = [...asQuery, ...asKey].map((i) => chips[i]).filter(Boolean);
+  });
+  // A strip without weights holds queries; the tokens of any other are read as keys.
+  const tellChip = (i) => tell(i !== null && !data.value_name ? [i] : null, i !== null && data.value_name ? [i] : null);
 
   function update(next) {
     const before = data;
@@ -38,6 +55,9 @@ function createStrip(root, instance) {
     if (fresh || before?.selected !== next.selected) cursor = next.selected ?? Math.min(cursor, chips.length - 1);
     tint();
     mark(before && !fresh ? before : null);
+    marks.hear(fresh);
+    hint.textContent = "Arrow keys move between tokens, Home and End go to the first and the last, Enter picks the token."
+      + (data.marks ? " Shift and Enter marks it, Escape clears the marks." : "");
     if (fresh && next.selected !== null) reveal(chips[next.selected]);
     showLegend();
     showReadout();
@@ -47,6 +67,7 @@ function createStrip(root, instance) {
   function build() {
     hover = null;
     cursor = 0;
+    pointed = [];
     const nodes = [];
     chips = data.labels.map((label, i) => {
       const chip = make("span", "chip");
@@ -82,7 +103,7 @@ function createStrip(root, instance) {
 
   function tint() {
     const colours = swatches(data.palette);
-    const swatch = swatchScale(0, data.high, true);
+    const swatch = swatchScale(0, data.high, data.scale);
     chips.forEach((chip, i) => {
       const unseen = Number.isNaN(weights[i]);
       chip.classList.toggle("unseen", unseen);
@@ -128,12 +149,16 @@ function createStrip(root, instance) {
     const items = [];
     if (data.value_name) {
       const scale = make("span", "item");
-      scale.append(make("span", "name", data.value_name), colourBar(data.palette, 0, data.high), make("span", "", "square root"));
+      const start = data.scale === "log" ? colourScale(0, data.high, "log").from : 0;
+      const words = { linear: "linear", sqrt: "square root", log: "logarithmic" }[data.scale];
+      const bar = colourBar(data.palette, start, data.high, undefined, scaleMarks(0, data.high, data.scale));
+      scale.append(make("span", "name", data.value_name), bar, make("span", "", words));
       items.push(scale);
     }
     if (data.selected !== null) items.push(item("query", "query"));
     if (data.target !== null) items.push(item("key", "key"));
-    if (weights.some(Number.isNaN)) items.push(make("span", "item dimmed", "faded: not seen"));
+    if (weights.some(Number.isNaN)) items.push(make("span", "item dimmed", data.unseen_word));
+    if (data.marks) items.push(item("marked", "marked: drag or Ctrl-click"));
     if (data.kinds.includes("special")) items.push(make("span", "item", "◇ special"));
     if (data.kinds.includes("template")) items.push(make("span", "item dotted", "dotted: template"));
     legend.replaceChildren(...items);
@@ -146,7 +171,7 @@ function createStrip(root, instance) {
     data.kinds[i] ? `${between}${data.kinds[i]} token` : "",
   ];
 
-  const roles = (i) => (i === data.selected ? ", query" : "") + (i === data.target ? ", key" : "");
+  const roles = (i) => (i === data.selected ? ", query" : "") + (i === data.target ? ", key" : "") + (marks.has(i) ? ", marked" : "");
   const keyboardHere = () => flow.matches(":focus-visible");
   function showReadout() {
     const i = hover ?? (keyboardHere() ? cursor : data.target ?? data.selected);
@@ -180,10 +205,10 @@ function createStrip(root, instance) {
     return best;
   }
 
-  const indexOf = (event) => {
+  function indexOf(event) {
     const chip = event.target.closest(".chip");
     return chip ? Number(chip.dataset.index) : null;
-  };
+  }
   function pick(index) {
     setCursor(index);
     instance.pick({ index });
@@ -191,20 +216,23 @@ function createStrip(root, instance) {
 
   flow.addEventListener("pointerover", (event) => {
     hover = indexOf(event);
+    tellChip(hover);
     showReadout();
   }, { signal });
   flow.addEventListener("pointerleave", () => {
     hover = null;
+    tellChip(null);
     showReadout();
   }, { signal });
   flow.addEventListener("click", (event) => {
     const index = indexOf(event);
-    if (index !== null) pick(index);
+    if (index !== null && !marks.click(event, index)) pick(index);
   }, { signal });
   flow.addEventListener("focus", showReadout, { signal });
-  flow.addEventListener("blur", showReadout, { signal });
+  flow.addEventListener("blur", () => { tellChip(null); showReadout(); }, { signal });
   flow.addEventListener("keydown", (event) => {
     if (event.altKey || event.metaKey || event.ctrlKey || !chips.length) return;
+    if (marks.key(event, cursor)) return void event.preventDefault();
     const forward = flow.dir === "rtl" ? "ArrowLeft" : "ArrowRight";
     let to = cursor;
     if (event.key === "ArrowLeft" || event.key === "ArrowRight") to += event.key === forward ? 1 : -1;
@@ -218,6 +246,7 @@ function createStrip(root, instance) {
     setCursor(Math.min(chips.length - 1, Math.max(0, to)));
     hover = null;
     reveal(chips[cursor]);
+    tellChip(cursor);
     live.textContent = plainText(describe(cursor, ", ")) + roles(cursor);
     showReadout();
   }, { signal });

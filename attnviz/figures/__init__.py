@@ -1,5 +1,18 @@
 """Arrays and labels in, Plotly figures out; never shown, never Streamlit."""
 
-from attnviz.figures.attention import attention_map, head_grid
+from attnviz.figures.attention import attention_map, attention_row, head_grid
+from attnviz.figures.comparison import difference_map, divergence_grid
+from attnviz.figures.gallery import head_gallery
+from attnviz.figures.generation import movement_map
+from attnviz.figures.lines import attention_lines
 
-__all__ = ["attention_map", "head_grid"]
+__all__ = [
+    "attention_lines",
+    "attention_map",
+    "attention_row",
+    "difference_map",
+    "divergence_grid",
+    "head_gallery",
+    "head_grid",
+    "movement_map",
+]

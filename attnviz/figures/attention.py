@@ -2,58 +2,143 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
 
 from attnviz.edits import Head
-from attnviz.errors import ShapeError
-from attnviz.figures.labels import head_words, model_words, plain, run_words, token_ticks
-from attnviz.figures.palette import Theme, colorscale
+from attnviz.errors import InputError, ShapeError
+from attnviz.figures.labels import (
+    head_words,
+    model_words,
+    plain,
+    pooled_words,
+    run_words,
+    sink_words,
+    ticks,
+    unit_words,
+)
+from attnviz.figures.palette import SEQUENTIAL, Palette, Theme, colorscale
+from attnviz.figures.pooling import block_of, largest_of_blocks
 from attnviz.info import ModelInfo
-from attnviz.trace import Trace
+from attnviz.trace import Trace, checked_position
+from attnviz.view import View
 
+Scale = Literal["sqrt", "linear", "log"]
+Window = tuple[int, int, int, int]
+
+_AS_IT_IS = View()
 _PAPER = {"light": "#ffffff", "dark": "#0e1117"}
 _INK = {"light": "#1c2030", "dark": "#e6e9f2"}
+_NO_VALUE = {"light": "#d9d4cc", "dark": "#4a463f"}  # a warm grey: no palette has it
+_MOST_CELLS = 512
+_LOG_FROM = 1e-4
+_TICKS = {"linear": (0, 0.25, 0.5, 0.75, 1), "sqrt": (0, 0.01, 0.05, 0.25, 1), "log": (1e-4, 1e-3, 1e-2, 0.1, 1)}
 
 
-def attention_map(trace: Trace, head: Head, *, theme: Theme = "light") -> go.Figure:
-    """One head's pattern: query tokens down, key tokens across, attention (share of 1) as colour.
+def attention_map(
+    trace: Trace,
+    head: Head,
+    *,
+    view: View = _AS_IT_IS,
+    window: Window | None = None,
+    scale: Scale = "sqrt",
+    palette: Palette = "indigo",
+    theme: Theme = "light",
+) -> go.Figure:
+    """One head's pattern: queries down, keys across, attention (share of 1) as colour; the hover gives the weight.
 
-    The colour runs with the square root of the weight, so that small weights can be seen; the hover gives the weight.
-    It shows where the head looks, not what that does: compare an edited run.
+    view     how the pattern is read; keys that were taken away are grey
+    window   the part to draw, (row, row, column, column), half-open, in units of the view; None for all
+    scale    of the colours: "sqrt", so that small weights can be seen, "linear", or "log" from 0.0001
+    raises   HeadError for a head that the trace does not have; InputError for a window outside the map or another scale
 
-    raises   HeadError for a head that the trace does not have
+    Above 512 units a side a cell is the largest of a block, and the subtitle says so. It shows where the head looks,
+    not what that does: compare an edited run.
     """
-    weights = trace.pattern(head.layer, head.head, head.site).numpy()
-    queries, keys = trace.axes(head.site)
-    ends = np.array([0.0, 0.01, 0.05, 0.25, 1.0])
+    if scale not in _TICKS:
+        raise InputError(f"scale is one of {', '.join(get_args(Scale))}; got {scale!r}.")
+    seen = view.pattern(trace, head)
+    row, below, col, right = _inside(window, (len(seen.queries), len(seen.keys)))
+    weights = seen.shown()[row:below, col:right]
+    block = block_of((below - row, right - col), _MOST_CELLS)
+    cells = largest_of_blocks(weights, block)
+    ends = np.array(_TICKS[scale])
+    pooled = "largest attention" if block != (1, 1) else "attention"
     figure = go.Figure(
         go.Heatmap(
-            z=np.sqrt(weights),
-            customdata=weights,
-            zmin=0,
-            zmax=1,
-            colorscale=colorscale(theme),
-            colorbar={"title": "attention", "tickvals": np.sqrt(ends), "ticktext": [f"{x:g}" for x in ends]},
-            text=None,
-            hovertemplate="query %{y} · key %{x}<br>attention %{customdata:.4f}<extra></extra>",
+            z=_scaled(cells, scale),
+            customdata=cells,
+            x=_middles(range(col, right), block[1]),
+            y=_middles(range(row, below), block[0]),
+            zmin=float(_scaled(np.zeros(1), scale)[0]),
+            zmax=float(_scaled(np.ones(1), scale)[0]),
+            colorscale=colorscale(theme, palette),
+            colorbar={"title": pooled, "tickvals": _scaled(ends, scale), "ticktext": _end_words(ends, scale)},
+            hoverongaps=False,
+            hovertemplate=f"query %{{y}} · key %{{x}}<br>{pooled} %{{customdata:.4f}}<extra></extra>",
         )
     )
-    _axes(figure, "xaxis", "key", *token_ticks(keys))
-    _axes(figure, "yaxis", "query", *token_ticks(queries))
+    _axes(figure, "xaxis", "key", *ticks(seen.keys.labels, range(col, right)))
+    _axes(figure, "yaxis", "query", *ticks(seen.queries.labels, range(row, below)))
+    taken = seen.taken[row:below]
+    notes = [sink_words(view, trace, head.site, taken), unit_words(view), pooled_words(block)]
+    notes += ["Grey: taken away."] * bool(np.isnan(cells).any())
     title = f"Attention of {head_words(trace, head)}, {run_words(trace)}"
-    return _framed(figure, title, model_words(trace.info), theme)
+    _framed(figure, title, (model_words(trace.info), *notes), theme)
+    return figure.update_layout(plot_bgcolor=_NO_VALUE[theme]) if np.isnan(cells).any() else figure
+
+
+def attention_row(
+    trace: Trace,
+    head: Head,
+    query: int,
+    *,
+    view: View = _AS_IT_IS,
+    theme: Theme = "light",
+) -> go.Figure:
+    """One query's attention in one head: keys across, a bar for each weight (share of 1).
+
+    query    position of a token, negative from the end; in words and sentences, the row of the unit it belongs to
+    view     how the pattern is read; keys that were taken away have no bar
+    raises   HeadError for a head that the trace does not have; InputError for a query outside the text
+    """
+    query = checked_position(query, len(trace.axes(head.site)[0]), "query")
+    seen = view.row(trace, head, query)
+    names = [plain(label, 40) for label in seen.keys.labels]
+    figure = go.Figure(
+        go.Bar(
+            x=np.arange(len(names)),
+            y=seen.shown()[0],
+            customdata=names,
+            marker={"color": SEQUENTIAL[theme][4], "line": {"width": 0}},
+            hovertemplate="key %{x} %{customdata}<br>attention %{y:.4f}<extra></extra>",
+        )
+    )
+    _axes(figure, "xaxis", "key", *ticks(seen.keys.labels))
+    figure.update_yaxes(title="attention (share of 1)", rangemode="tozero", gridcolor=_NO_VALUE[theme])
+    words = f"Attention that {view.unit} {view.axes(trace, head.site)[0].at(query)} “{seen.queries.labels[0]}” pays"
+    title = f"{words} in {head_words(trace, head)}, {run_words(trace)}"
+    notes = [sink_words(view, trace, head.site, seen.taken), unit_words(view)]
+    return _framed(figure, title, (model_words(trace.info), *notes), theme)
 
 
 def head_grid(
-    scores: np.ndarray, info: ModelInfo, name: str, *, theme: Theme = "light", high: float = 1.0
+    scores: npt.NDArray[np.floating],
+    info: ModelInfo,
+    name: str,
+    *,
+    palette: Palette = "indigo",
+    theme: Theme = "light",
+    high: float | None = 1.0,
 ) -> go.Figure:
     """A score of every head, layers down and heads across; NaN (no head) stays empty.
 
     scores   [layer, head]
     name     what the score is, with its unit, for title and colour bar
+    high     where the colours end; None for the largest score
     raises   ShapeError for another number of axes
     """
     scores = np.asarray(scores)
@@ -63,15 +148,41 @@ def head_grid(
         go.Heatmap(
             z=scores,
             zmin=0,
-            zmax=high,
-            colorscale=colorscale(theme),
+            zmax=high if high is not None else float(np.max(scores, where=np.isfinite(scores), initial=0)) or 1.0,
+            colorscale=colorscale(theme, palette),
             colorbar={"title": plain(name)},
             hovertemplate="L%{y}H%{x}<br>%{z:.4f}<extra></extra>",
         )
     )
     _axes(figure, "xaxis", "head", list(range(scores.shape[1])), [str(i) for i in range(scores.shape[1])])
     _axes(figure, "yaxis", "layer", list(range(scores.shape[0])), [str(i) for i in range(scores.shape[0])])
-    return _framed(figure, f"{name} of every head", model_words(info), theme)
+    return _framed(figure, f"{name} of every head", (model_words(info),), theme)
+
+
+def _inside(window: Window | None, shape: tuple[int, int]) -> Window:
+    """The part to draw."""
+    rows, cols = shape
+    row, below, col, right = window or (0, rows, 0, cols)
+    if not (0 <= row < below <= rows and 0 <= col < right <= cols):
+        raise InputError(f"A window is (row, row, column, column) within {rows} × {cols} units; got {window}.")
+    return row, below, col, right
+
+
+def _scaled(weights: npt.NDArray[Any], scale: Scale) -> npt.NDArray[Any]:
+    """Weights as colours run; NaN stays."""
+    if scale == "log":
+        return np.log10(np.maximum(weights, _LOG_FROM))
+    return np.sqrt(weights) if scale == "sqrt" else weights
+
+
+def _end_words(ends: npt.NDArray[Any], scale: Scale) -> list[str]:
+    return [f"≤ {x:.4f}" if scale == "log" and x == _LOG_FROM else f"{x:g}" for x in ends]
+
+
+def _middles(units: range, block: int) -> npt.NDArray[Any]:
+    """Where the cells of an axis stand: a block in the middle of its units."""
+    starts = np.arange(units.start, units.stop, block)
+    return starts if block == 1 else starts + (block - 1) / 2
 
 
 def _axes(figure: go.Figure, axis: str, title: str, positions: list[int], labels: list[str]) -> None:
@@ -81,12 +192,13 @@ def _axes(figure: go.Figure, axis: str, title: str, positions: list[int], labels
     figure.update_layout({axis: options | {"showgrid": False, "zeroline": False}})
 
 
-def _framed(figure: go.Figure, title: str, subtitle: str, theme: Theme) -> go.Figure:
+def _framed(figure: go.Figure, title: str, subtitles: tuple[str, ...], theme: Theme) -> go.Figure:
+    lines = [plain(words) for words in subtitles if words]
     figure.update_layout(
-        title={"text": plain(title), "subtitle": {"text": plain(subtitle)}},
+        title={"text": plain(title), "subtitle": {"text": "<br>".join(lines)}},
         paper_bgcolor=_PAPER[theme],
         plot_bgcolor=_PAPER[theme],
         font={"color": _INK[theme]},
-        margin={"l": 90, "r": 20, "t": 80, "b": 90},
+        margin={"l": 90, "r": 20, "t": 64 + 16 * len(lines), "b": 90},
     )
     return figure

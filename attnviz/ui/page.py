@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 
 import streamlit as st
@@ -28,27 +29,31 @@ class Opening:
 
 
 def open_page(title: str, *, text: bool = True) -> Opening:
-    """Title, examples, the model in the sidebar and the text; stops the page with a sentence if the model cannot be.
+    """The model in the sidebar, text, examples and links; stops the page with a sentence if the model cannot be.
 
+    title   for those who hear the page; the others see it in the navigation
     text   whether the page reads the one text of the Selection, and so shows its box
     """
     texts.first_text()
+    st.html(f'<h1 class="attnviz-hidden">{html.escape(title)}</h1>')
     with st.sidebar:
         model_picker()
         facts, extras = st.container(gap="small"), st.container(gap="small")
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"#### {title}")
-        st.space("stretch")
+    saved = saved_trace()
+    wide, narrow = (
+        st.columns([8, 1], gap="small") if text else (st.container(), st.container(horizontal_alignment="right"))
+    )
+    with narrow, st.container(horizontal=True, gap="xsmall"):
         if text:
             texts.example_picker()
-        share = st.container(width="content")
-    saved = saved_trace()
+        share = st.container()
     if saved is not None:
         with facts:
             model_facts(saved.info)
         return Opening(None, saved, facts, share, extras)
     if text:
-        texts.text_form()
+        with wide:
+            texts.text_form()
     model = work.model_for(selection())
     with facts:
         model_facts(model.info)

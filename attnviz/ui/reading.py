@@ -27,7 +27,7 @@ _CHOSEN = "chosen"
 def reading_panel(trace: Trace, focus: Focus) -> None:
     """Units, sinks and colours in the sidebar; they hold on all pages."""
     chosen = selection()
-    _radio("unit", "Read by", UNITS, UNIT_TITLES, chosen.unit)
+    _choice("unit", "Read by", UNITS, UNIT_TITLES, chosen.unit)
     _choice("sinks", "Sinks", SINKING, SINKING_TITLES, chosen.sinks, help=_SINKS_HELP)
     if chosen.sinks in ("hide", "renormalise"):
         _sink_kinds(trace, focus)
@@ -41,17 +41,6 @@ _SINKS_HELP = (
     "columns out; renormalising divides each row by what is left; weighting by value norm lets keys fade whose values "
     "are short. The attention that was taken away is always stated."
 )
-
-
-def _radio(name: str, title: str, options: tuple[str, ...], titles: dict[str, str], current: str) -> None:
-    st.session_state[f"read-{name}"] = current
-    st.segmented_control(
-        title,
-        options,
-        key=f"read-{name}",
-        format_func=titles.__getitem__,
-        on_change=lambda: select(**{name: st.session_state[f"read-{name}"] or current}),
-    )
 
 
 def _choice(

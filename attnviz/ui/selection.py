@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 from attnviz.edits import Head
 from attnviz.embedded import EMBEDDED
 from attnviz.errors import HeadError
-from attnviz.figures.palette import PALETTES
+from attnviz.figures.attention import Scale
+from attnviz.figures.palette import PALETTES, Palette
 from attnviz.info import ModelInfo
 from attnviz.tokens import Token
 from attnviz.trace import Trace
@@ -24,7 +25,7 @@ from attnviz.view import SINK_KINDS, SINKING, Sinks, View
 
 SAVED = "saved trace"  # stands for a model where a file of Trace.save is looked at; `text` is then its key
 SCORES = ("between", "sink", "entropy", "previous", "distance")
-SCALES = ("sqrt", "linear", "log")
+SCALES: tuple[Scale, ...] = get_args(Scale)
 COMPARISONS = ("texts", "models", "templates")
 _KEY = address.matching(r"[A-Za-z0-9_-]{16,64}", "a key of this app")
 _NAME = address.matching(r".{1,300}", "a name of at most 300 characters")
@@ -84,8 +85,8 @@ class Selection:
     sinks: str = "show"
     kinds: tuple[str, ...] = ("first",)
     sunk: tuple[int, ...] = ()
-    scale: str = SCALES[0]
-    palette: str = "indigo"
+    scale: Scale = "sqrt"
+    palette: Palette = "indigo"
     window: tuple[int, int, int, int] | None = None
     share: float = 0.7
     length: int = 20

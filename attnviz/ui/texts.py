@@ -33,11 +33,11 @@ def text_form() -> None:
     if st.session_state.get(_DRAFT_OF) != chosen.text or _DRAFT not in st.session_state:
         st.session_state[_DRAFT], st.session_state[_DRAFT_OF] = text_of(chosen.text), chosen.text
     with st.form("text-form", border=False):
-        wide, narrow = st.columns([9, 1], vertical_alignment="bottom")
+        wide, narrow = st.columns([8, 1], vertical_alignment="bottom", gap="small")
         wide.text_area(
             "Text",
             key=_DRAFT,
-            height=76,
+            height=88,
             label_visibility="collapsed",
             placeholder="Type or paste a text for the model to read.",
         )
@@ -72,7 +72,7 @@ def example_picker() -> None:
         select(model=model or ("" if selection().model in special else selection().model))
         select(text=stores().texts.put(text), other="")
 
-    with st.popover("Examples", icon=":material/lightbulb:"):
+    with st.popover("Examples", width="stretch"):
         for example in examples():
             st.button(
                 f"**{example['title']}** — {say.plain(example['hint'])}",
@@ -119,7 +119,7 @@ def chat_switch(model: Model) -> None:
 
 def share() -> None:
     """Links to this very view, without the text or, by choice, with it."""
-    with st.popover("Share", icon=":material/link:"):
+    with st.popover("Share", width="stretch"):
         base = (st.context.url or "").split("?")[0]
         params = selection().to_params()
         st.caption("Link to this view. The text stays on this server and is forgotten some time after its last use.")

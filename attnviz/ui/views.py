@@ -126,12 +126,12 @@ def site_picker(info: ModelInfo, current: str | None) -> None:
 def score_picker(current: str) -> str:
     """What colours the grid of heads."""
     st.session_state["score"] = current
-    st.segmented_control(
+    st.selectbox(
         "All heads, coloured by",
         SCORES,
         key="score",
         format_func=SCORE_TITLES.__getitem__,
-        on_change=lambda: select(score=st.session_state["score"] or current),
+        on_change=lambda: select(score=st.session_state["score"]),
     )
     return current
 

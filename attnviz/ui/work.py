@@ -86,18 +86,18 @@ def trace_of(model: Model, name: str, text: str, target: str = "", *, chat: bool
 
 def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
     """The chosen score of every head, [layer, head]."""
+    site, view = focus.head.site, focus.view
     if chosen.score == "between":
-        return heads.attention_between(trace, focus.query, focus.key, site=focus.head.site)
+        return heads.attention_between(trace, focus.queries, focus.keys, site=site, view=view)
     name = chosen.model or settings().default_model
-    key = (name, chosen.score, digest(trace.text), digest(trace.source_text), chosen.chat, focus.head.site)
+    key = (name, chosen.score, digest(trace.text), digest(trace.source_text), chosen.chat, site, view)
     found = stores().traces.get(key)
     if found is not None:
         return cast(np.ndarray, found)
-    score = {"sink": heads.sink_mass, "entropy": heads.entropy}[chosen.score]
 
     def compute(job: Job) -> heads.Scores:
         job.report("scoring every head", 0.0)
-        made = score(trace, site=focus.head.site, progress=job.step)
+        made = heads.scores(trace, [chosen.score], site=site, view=view, progress=job.step)[chosen.score]
         stores().traces.put(key, made)
         return made
 

@@ -65,13 +65,13 @@ _PIXEL = """(root, [row, col]) => {
 
 
 @contextmanager
-def running_app(**settings: str) -> Iterator[str]:
-    """The app on a free port, as its base address; ended with the block; if it fails, its log is in the error."""
+def running_app(script: str = "app.py", **settings: str) -> Iterator[str]:
+    """The app, or another script, on a free port: its base address. Ended with the block; a failure shows its log."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.fileWatcherType", "none"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", **settings}  # a name must not depend on the network here
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "server.log").open("w+") as log:

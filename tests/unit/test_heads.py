@@ -2,45 +2,18 @@
 
 import dataclasses
 import math
-from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from transformers.models.llama import modeling_llama
+from hand_made import LENGTH, recorded, trace_of
 
 import attnviz
-from attnviz import Model, Trace, heads
+from attnviz import Model, heads
 from attnviz.errors import InputError
-from attnviz.recorded import Recorded
-from attnviz.trace import LayerAttention, Stored
-
-LENGTH = 9
-
-
-def trace_of(*layers: LayerAttention, kind: str = "grouped") -> Trace:
-    """A trace of the tiny model with other attention in place of its own."""
-    trace = attnviz.wrap_model(tiny.EXACT[kind](num_hidden_layers=len(layers))).trace(input_ids=tiny.ids(LENGTH))
-    return dataclasses.replace(trace, attention={trace.info.sites[0]: dict(enumerate(layers))})
-
-
-def recorded(scores: torch.Tensor) -> Recorded:
-    """Causal attention of four heads with the given scores, [query, key]: queries are the scores, keys are one-hot."""
-    query = scores.expand(1, 4, LENGTH, LENGTH)
-    key = torch.eye(LENGTH).expand(1, 4, LENGTH, LENGTH)
-    return Recorded(
-        query=query,
-        key=key,
-        value=key,
-        mask=None,
-        causal=True,
-        eager=modeling_llama.eager_attention_forward,
-        module=SimpleNamespace(training=False, num_key_value_groups=1),
-        keywords={"scaling": 1.0, "dropout": 0.0},
-    )
+from attnviz.trace import Stored
 
 
 def naive(pattern: torch.Tensor, visible: list[int], key: int = 0) -> tuple[float, float]:
@@ -152,10 +125,14 @@ def test_progress_runs_from_none_to_all(minilm: Model) -> None:
 
 
 @pytest.mark.parametrize("key", [99, -99])
-@pytest.mark.parametrize("score", [partial(heads.attention_between, query=-1), heads.sink_mass], ids=["row", "sink"])
+@pytest.mark.parametrize(
+    "score",
+    [lambda trace, key: heads.attention_between(trace, -1, key), lambda trace, key: heads.sink_mass(trace, key=key)],
+    ids=["row", "sink"],
+)
 def test_a_key_out_of_range_is_refused(minilm: Model, key: int, score: Any) -> None:
     with pytest.raises(InputError, match="key"):
-        score(minilm.trace("Hello world"), key=key)
+        score(minilm.trace("Hello world"), key)
 
 
 def test_a_key_counted_from_the_end_is_that_key(smollm2: Model) -> None:

@@ -1,0 +1,176 @@
+"""The pieces of the BertViz page: its head, model and neuron views, made on request and shown in a closed frame."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import cast
+
+import streamlit as st
+
+from attnviz import bertviz_views
+from attnviz.bertviz_views import MOST_BYTES, Kind, Page
+from attnviz.errors import AttnvizError
+from attnviz.figures.labels import model_words, run_words
+from attnviz.figures.palette import Theme
+from attnviz.settings import settings
+from attnviz.trace import Trace
+from attnviz.ui import say, work
+from attnviz.ui.framed_component import framed
+from attnviz.ui.jobs import Job
+from attnviz.ui.selection import Focus
+from attnviz.ui.session import selection
+
+TITLES = {"head": "Head view", "model": "Model view", "neuron": "Neuron view", "products": "Query-key products"}
+_AROUND = 1  # layers before and after the selected one that the model view starts with
+_KIND, _ASKED, _PAGES = "attnviz_bertviz_kind", "attnviz_bertviz_asked", "attnviz_bertviz_pages"
+_KEPT = 3  # pages that stay with a session, as long as they are not more than one may be
+_WORDS = {
+    "head": "Lines from queries on the left to keys on the right, a colour a head; click a colour to switch a head, "
+    "double-click to see it alone.",
+    "model": "Every chosen layer and head as a small picture of its lines; click one to enlarge it.",
+    "neuron": "The selected query's vector, every key's, and their products, element by element; point at a token on "
+    "the left and press its plus sign.",
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One page that can be asked for."""
+
+    kind: Kind
+    layers: tuple[int, ...]
+    heads: tuple[int, ...] | None
+    head: int
+    site: str | None
+
+    def estimate(self, trace: Trace) -> int:
+        heads = None if self.kind == "neuron" else self.heads
+        return bertviz_views.estimated_bytes(trace, self.kind, self.layers, heads=heads, site=self.site)
+
+    def make(self, trace: Trace, theme: Theme) -> Page:
+        if self.kind == "neuron":
+            return bertviz_views.neuron_view(trace, layers=self.layers, head=self.head, site=self.site, theme=theme)
+        view = {"head": bertviz_views.head_view, "model": bertviz_views.model_view}[self.kind]
+        return view(trace, layers=self.layers, heads=self.heads, site=self.site, theme=theme)
+
+
+def kind_picker() -> str:
+    """Which view; kept while other pages are looked at."""
+    current = st.session_state.get(_KIND, "head")
+    st.session_state["bertviz-kind"] = current
+
+    def picked() -> None:
+        st.session_state[_KIND] = st.session_state["bertviz-kind"] or current
+
+    st.segmented_control("View", list(TITLES), key="bertviz-kind", format_func=TITLES.__getitem__, on_change=picked)
+    return cast(str, current)
+
+
+def what_to_draw(trace: Trace, focus: Focus, kind: Kind) -> Wanted | None:
+    """Layers and heads to put in; None while no layer is chosen."""
+    site, around = focus.head.site, _AROUND if kind == "model" else 0
+    have = list(trace.layers(site))
+    start = [layer for layer in have if abs(layer - focus.head.layer) <= around]
+    place = f"{selection().model}-{site}-{focus.head.layer}-{kind}"  # another layer selected: start from there
+    left, right = st.columns(2)
+    layers = left.multiselect("Layers", have, default=start, key=f"bertviz-layers-{place}", placeholder="None")
+    heads: list[int] = []
+    if kind != "neuron" and layers:
+        fewest = min(trace.layer(layer, site).n_heads for layer in layers)
+        heads = right.multiselect(
+            "Heads", range(fewest), key=f"bertviz-heads-{place}-{fewest}", placeholder="All heads"
+        )
+    if not layers:
+        say.caption("Choose at least one layer.")
+        return None
+    return Wanted(kind, tuple(sorted(layers)), tuple(sorted(heads)) or None, focus.head.head, site)
+
+
+def made(trace: Trace, wanted: Wanted) -> str | None:
+    """The page's HTML once it is asked for; before that its size and the button."""
+    theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+    asked = (*_run_key(trace), wanted)
+    pages: dict[tuple[Hashable, ...], str] = st.session_state.setdefault(_PAGES, {})
+    if (*asked, theme) in pages:
+        return pages[(*asked, theme)]
+    if st.session_state.get(_ASKED) == asked:
+
+        def write(job: Job) -> str:
+            job.report("collecting attention", 0.0)
+            return wanted.make(trace, theme).html
+
+        html = cast(str, work.finished(("bertviz", *asked, theme), "Writing the page", write))
+        pages[(*asked, theme)] = html
+        while len(pages) > 1 and (len(pages) > _KEPT or sum(map(len, pages.values())) > MOST_BYTES):
+            del pages[next(iter(pages))]
+        return html
+    _offer(wanted.estimate(trace), asked)
+    return None
+
+
+def _offer(size: int, asked: tuple[Hashable, ...]) -> None:
+    """Say how large the page would be, and let it be made if that is not too large."""
+    too_large = size > MOST_BYTES
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Make it",
+            key="bertviz-make",
+            type="primary",
+            disabled=too_large,
+            on_click=lambda: st.session_state.update({_ASKED: asked}),
+        )
+        st.markdown(f"About {megabytes(size)}")
+    if too_large:
+        say.problem(
+            AttnvizError(
+                f"This page would have about {megabytes(size)}; the most is {megabytes(MOST_BYTES)}. Choose fewer "
+                "layers or heads, or a shorter text."
+            )
+        )
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{max(1, round(size / 1e3))} kB"
+
+
+def show_page(trace: Trace, wanted: Wanted, html: str) -> None:
+    """The page in its frame, to be saved as well."""
+    title = TITLES[wanted.kind]
+    framed(html, key="bertviz", label=f"BertViz: {title}")
+    st.download_button(
+        "HTML",
+        html,
+        file_name=f"bertviz-{wanted.kind}-view.html",
+        mime="text/html",
+        icon=":material/download:",
+        key="bertviz-download",
+        help="One file that needs no network",
+        on_click="ignore",
+    )
+    layers = ", ".join(map(str, wanted.layers))
+    say.caption(
+        f"{title} of layer{'s' * (len(wanted.layers) > 1)} {layers}, {run_words(trace)} of "
+        f"{model_words(trace.info)}; {megabytes(len(html.encode()))}.",
+        _WORDS[wanted.kind],
+        "This is BertViz's own drawing (Jesse Vig, Apache-2.0), fed with this trace and shown in a frame that can "
+        "fetch nothing. Weights are rounded to four decimals; it shows tokens as they are, whatever is chosen here "
+        "for units and sinks.",
+        *[_neuron_words(trace)] * (wanted.kind == "neuron"),
+        "It shows where heads look, not what that does to the prediction.",
+    )
+
+
+def _neuron_words(trace: Trace) -> str:
+    return (
+        "BertViz's own reads only the model classes that it brings along; these are the vectors that "
+        f"{trace.info.name} used, after its positions. Products are divided by the root of their length; see Query-key "
+        "products for the model's own scores."
+    )
+
+
+def _run_key(trace: Trace) -> tuple[Hashable, ...]:
+    """What tells this run from others."""
+    chosen = selection()
+    texts = (work.digest(trace.text), work.digest(trace.source_text))
+    return (chosen.model or settings().default_model, *texts, chosen.text, chosen.chat)

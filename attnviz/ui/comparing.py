@@ -1,0 +1,185 @@
+"""What the Compare page compares: two texts, two models or two templates, typed and run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from attnviz.embedded import EMBEDDED
+from attnviz.errors import AttnvizError
+from attnviz.models import Model
+from attnviz.settings import settings
+from attnviz.text import check_text
+from attnviz.ui import say, work
+from attnviz.ui.comparison_pair import Run
+from attnviz.ui.selection import COMPARISONS
+from attnviz.ui.session import act, examples, select, selection, stores, text_of
+
+TITLES = {"texts": "Two texts", "models": "Two models", "templates": "Two templates"}
+SLOT = "{input}"
+_SECOND = "other"  # the field of the Selection that holds the second text
+_BOXES = {"text": "compare-first", _SECOND: "compare-second", "filling": "compare-input"}
+_PARTNERS = {
+    "indirect-object": "When John and Mary went to the store, Mary gave a drink to",
+    "agreement": "The key that the old janitor left beside the open doors of the school",
+    "induction": "Brel tamo visk drona. Kelp mora. Sund tamo visk",
+}
+_TEMPLATES = {
+    "text": f"The capital of {SLOT} is",
+    _SECOND: f"Q: What is the capital of {SLOT}? A: The capital is",
+    "filling": "France",
+}
+
+
+def mode_picker() -> str:
+    """What is compared."""
+    current = selection().comparison
+    st.session_state["comparison"] = current
+    st.segmented_control(
+        "Compare",
+        COMPARISONS,
+        key="comparison",
+        format_func=TITLES.__getitem__,
+        label_visibility="collapsed",
+        on_change=lambda: select(comparison=st.session_state["comparison"] or current, **_SAME_HEAD),
+    )
+    return current
+
+
+_SAME_HEAD: dict[str, Any] = {"other_layer": None, "other_head": None}
+
+
+def form(mode: str) -> None:
+    """The texts and the button that compares; what was typed stays, whatever comes of it."""
+    if mode == "models":
+        _model_field()
+    names = {"texts": ("text", _SECOND), "models": ("text",), "templates": ("text", _SECOND, "filling")}[mode]
+    for name in names:
+        _fill(name)
+    with st.form("compare-form", border=False):
+        places = st.columns(2) if mode != "models" else [st.container()]
+        # One label in all modes: a box that keeps its label keeps what was typed in it.
+        places[0].text_area("First", key=_BOXES["text"], height=92)
+        if mode != "models":
+            places[1].text_area("Second", key=_BOXES[_SECOND], height=92)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            if mode == "templates":
+                st.text_input(f"Input, put in place of {SLOT} in both", key=_BOXES["filling"])
+            submitted = st.form_submit_button("Compare", type="primary", on_click=act)
+    if submitted:
+        _use({name: str(st.session_state[_BOXES[name]]) for name in names})
+
+
+def _fill(name: str) -> None:
+    """Put the Selection's text into its box, where the box does not hold it or was not drawn."""
+    box, key = _BOXES[name], getattr(selection(), name)
+    if st.session_state.get(f"{box}-of") != key or box not in st.session_state:
+        st.session_state[box], st.session_state[f"{box}-of"] = text_of(key), key
+
+
+def _use(texts: dict[str, str]) -> None:
+    """Make texts the selected ones; says what is wrong with one, and stops the page, if it cannot be."""
+    work.retry()
+    changes: dict[str, Any] = {}
+    for name, text in texts.items():
+        if text == text_of(getattr(selection(), name)):
+            continue
+        if text or name == "text":
+            try:
+                check_text(text, max_chars=settings().max_chars)
+            except AttnvizError as error:
+                say.problem(error)
+                st.stop()
+        changes[name] = st.session_state[f"{_BOXES[name]}-of"] = stores().texts.put(text) if text else ""
+    if changes:
+        select(**changes)
+
+
+def _model_field() -> None:
+    """The second model: an embedded one, one opened in this session, or any that is named."""
+    current = selection().other_model
+    opened: list[str] = st.session_state.get("models-opened", [])
+    options = dict.fromkeys([*EMBEDDED, *opened[-8:], *([current] if current else [])])
+    st.session_state["compare-model"] = current or None
+
+    def chose() -> None:
+        work.retry()
+        select(other_model=(st.session_state["compare-model"] or "").strip()[:300], **_SAME_HEAD)
+
+    st.selectbox(
+        "Second model",
+        list(options),
+        index=None,
+        key="compare-model",
+        accept_new_options=True,
+        placeholder="Choose one, or type a Hugging Face id or a folder",
+        format_func=lambda name: EMBEDDED[name].title if name in EMBEDDED else name,
+        on_change=chose,
+    )
+
+
+def runs(mode: str, model: Model) -> tuple[Run, Run] | None:
+    """The two runs; None, with a word on what to do, where something for them is still missing."""
+    chosen = selection()
+    name = chosen.model or settings().default_model
+    first, second = text_of(chosen.text), text_of(getattr(chosen, _SECOND))
+    if mode == "models":
+        if not chosen.other_model:
+            say.caption("Choose a second model: it reads the same text, and its words are aligned with the first's.")
+            return None
+        run = _run(model, name, first, second)  # before the other model: it may have to make room for that
+        return run, _run(_second_model(chosen.other_model), chosen.other_model, first, second)
+    texts = _filled(first, second, text_of(chosen.filling)) if mode == "templates" else (first, second)
+    if texts is None or not second:
+        if mode == "texts":
+            _offer_partner(first)
+        return None
+    return _run(model, name, texts[0]), _run(model, name, texts[1])
+
+
+def _run(model: Model, name: str, text: str, target: str = "") -> Run:
+    """`target` is for encoder-decoders; without one they write it."""
+    given = target if model.info.family == "encoder-decoder" else ""
+    chat = selection().chat and model.info.has_chat_template
+    return Run(name, text, given, chat, work.trace_of(model, name, text, given, chat=chat))
+
+
+def _second_model(name: str) -> Model:
+    """The second model; says so where another had to go for it."""
+    before = stores().models.names()
+    model = work.model_for(replace(selection(), model=name))
+    gone = [other for other in before if other not in stores().models.names()]
+    if gone:
+        held = settings().models_held
+        say.caption(f"{', '.join(gone)} was let go: this server holds {held} model{'s' * (held != 1)} at a time.")
+    return model
+
+
+def _filled(first: str, second: str, filling: str) -> tuple[str, str] | None:
+    """Both templates with the input in place; None, with a word on what to do, where something is missing."""
+    if SLOT not in first or SLOT not in second or not filling:
+        say.caption(f"Write {SLOT} in both templates where the input goes, give an input, and press Compare.")
+        _offer("An example: two ways to ask for a capital", lambda: _TEMPLATES)
+        return None
+    return first.replace(SLOT, filling), second.replace(SLOT, filling)
+
+
+def _offer_partner(first: str) -> None:
+    say.caption(
+        "Type a second text that differs from the first in one thing, and press Compare: what then differs in "
+        "attention goes with that thing, or with its words alone."
+    )
+    own = next((_PARTNERS.get(example["id"]) for example in examples() if example["text"] == first), None)
+    if own:
+        _offer(f"Compare with “{say.plain(own)}”", lambda: {_SECOND: own})
+
+
+def _offer(title: str, texts: Callable[[], dict[str, str]]) -> None:
+    def take() -> None:
+        work.retry()
+        select(**{name: stores().texts.put(text) for name, text in texts().items()})
+
+    st.button(title, on_click=take, key="compare-offer", icon=":material/lightbulb:")

@@ -1,0 +1,147 @@
+"""Two runs aligned, with the head that is looked at in each, and how much all heads differ between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+
+from attnviz import compare
+from attnviz.alignment import Alignment
+from attnviz.edits import Head
+from attnviz.errors import HeadError, InputError
+from attnviz.heads import Scores
+from attnviz.trace import Trace
+from attnviz.ui import say, work
+from attnviz.ui.jobs import Job
+from attnviz.ui.selection import Focus
+from attnviz.ui.session import selection, stores
+from attnviz.view import View
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One side: the model by the name that the pool has for it, what it was given, and what it did.
+
+    target   what an encoder-decoder's decoder was given to read; "" where it wrote that itself
+    """
+
+    name: str
+    text: str
+    target: str
+    chat: bool
+    trace: Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two runs, the head that is looked at in each, and how their queries and keys correspond.
+
+    alike     the models have heads of the same numbers, so that each head has its like
+    """
+
+    runs: tuple[Run, Run]
+    head: Head
+    other: Head
+    view: View
+    rows: Alignment
+    cols: Alignment
+    alike: bool
+
+    @property
+    def first(self) -> Trace:
+        return self.runs[0].trace
+
+    @property
+    def second(self) -> Trace:
+        return self.runs[1].trace
+
+
+def paired(runs: tuple[Run, Run], focus: Focus) -> Pair:
+    """The runs aligned, with the head that is looked at in each.
+
+    raises   InputError where nothing in the two texts corresponds
+    """
+    first, second = (run.trace for run in runs)
+    site = first.info.site(focus.head.site)
+    other_site = site if site in second.info.sites else second.info.sites[-1]
+    rows, cols = compare.alignments(first, second, site=site, other_site=other_site, view=focus.view)
+    if not rows.pairs or not cols.pairs:
+        raise InputError(
+            "The two texts have no words in common places, so nothing can be compared. Choose texts that share words."
+        )
+    shapes = [(t.info.layers_of(s), t.info.heads_of(s)) for t, s in ((first, site), (second, other_site))]
+    pair = Pair(
+        runs=runs,
+        head=focus.head,
+        other=replace(focus.head, site=other_site),
+        view=focus.view,
+        rows=rows,
+        cols=cols,
+        alike=shapes[0] == shapes[1],
+    )
+    return replace(pair, other=_other_head(pair, other_site))
+
+
+def _other_head(pair: Pair, site: str) -> Head:
+    """The second run's head: the chosen one, that of the same number, or else the one that looks most alike."""
+    chosen = selection()
+    named = None if len(pair.second.info.sites) == 1 else site
+    if chosen.other_layer is not None and chosen.other_head is not None:
+        try:
+            pair.second.info.check_head(chosen.other_layer, chosen.other_head, site)
+        except HeadError as error:
+            say.problem(error)
+        else:
+            return Head(chosen.other_layer, chosen.other_head, named)
+    if pair.alike:
+        return Head(pair.head.layer, pair.head.head, named)
+    scores = nearest(replace(pair, other=Head(pair.second.info.layers[site][0], 0, named)))
+    layer, head = np.unravel_index(int(np.nanargmin(np.nan_to_num(scores, nan=np.inf))), scores.shape)
+    return Head(int(layer), int(head), named)
+
+
+def divergence(pair: Pair) -> Scores:
+    """How much each head differs, [layer, head], in nats."""
+
+    def compute(job: Job) -> Scores:
+        return compare.divergence(
+            pair.first,
+            pair.second,
+            site=pair.head.site,
+            other_site=pair.other.site,
+            view=pair.view,
+            progress=job.step,
+        )
+
+    return _scored(pair, ("divergence", pair.head.site, pair.other.site), compute)
+
+
+def nearest(pair: Pair, *, back: bool = False) -> Scores:
+    """How much the first's head differs from each head of the second; `back`: the second's from each of the first."""
+    ours, theirs = (pair.second, pair.first) if back else (pair.first, pair.second)
+    head, other = (pair.other, pair.head) if back else (pair.head, pair.other)
+
+    def compute(job: Job) -> Scores:
+        return compare.nearest_heads(ours, head, theirs, other_site=other.site, view=pair.view, progress=job.step)
+
+    return _scored(pair, ("nearest", back, head, other.site), compute)
+
+
+def _scored(pair: Pair, what: tuple[Any, ...], compute: Callable[[Job], Scores]) -> Scores:
+    texts = [text for trace in (pair.first, pair.second) for text in (trace.text, trace.source_text)]
+    names = [run.name for run in pair.runs]
+    key = (names[0], *what, names[1], *map(work.digest, texts), *(run.chat for run in pair.runs), pair.view)
+    found = stores().traces.get(key)
+    if found is not None:
+        return cast(Scores, found)
+
+    def job(job: Job) -> Scores:
+        job.report("comparing every head", 0.0)
+        made = compute(job)
+        stores().traces.put(key, made)
+        return made
+
+    return cast(Scores, work.finished((what[0], *key), "Comparing", job))

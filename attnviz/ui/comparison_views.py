@@ -1,0 +1,223 @@
+"""The pieces of the Compare page around its maps: the aligned texts, which heads differ, and the predictions."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+import torch
+
+from attnviz.alignment import Alignment
+from attnviz.edits import Head
+from attnviz.export import about
+from attnviz.figures.comparison import divergence_grid
+from attnviz.figures.labels import sink_words, unit_words
+from attnviz.heads import Scores
+from attnviz.text import visible
+from attnviz.trace import Trace
+from attnviz.ui import say
+from attnviz.ui.comparison_lines import divergence_lines
+from attnviz.ui.comparison_maps import round_up
+from attnviz.ui.comparison_pair import Pair, divergence, nearest
+from attnviz.ui.components import matrix
+from attnviz.ui.export import export_bar
+from attnviz.ui.reading import palette_of
+from attnviz.ui.selection import Focus
+from attnviz.ui.session import select, selection
+from attnviz.units import Units
+
+_STYLE = (Path(__file__).resolve().parents[2] / "assets/compare/aligned.css").read_text("utf-8")
+_MOST = 6  # heads that are named under the grid
+_PREDICTED = 6  # tokens
+
+Pick = Callable[[int, int], None]
+
+
+def texts(pair: Pair, focus: Focus) -> None:
+    """Both texts in one line: what they share once, what differs above one another."""
+    st.html(f"<style>{_STYLE}</style>")
+    queries, keys = pair.view.axes(pair.first, pair.head.site)
+    other_queries, other_keys = pair.view.axes(pair.second, pair.other.site)
+    marks = {"query": queries.at(focus.query), "key": keys.at(focus.key)}
+    if pair.rows is pair.cols:
+        _aligned(pair.rows, queries, other_queries, marks, "The two texts")
+    else:
+        say.caption("Keys: what is read.")
+        _aligned(pair.cols, keys, other_keys, {"key": marks["key"]}, "The keys of both runs")
+        say.caption("Queries: what the decoder reads.")
+        _aligned(pair.rows, queries, other_queries, {"query": marks["query"]}, "The queries of both runs")
+    rows, unit = pair.rows, pair.view.unit
+    alone = [
+        f"{len(units)} {'stands' if len(units) == 1 else 'stand'} only in the {where}"
+        for units, where in ((rows.deleted, "first (above, orange)"), (rows.inserted, "second (below, blue)"))
+        if units
+    ]
+    paired = f"{len(rows.pairs)} {unit}s correspond, {len(rows.changed)} of them changed (the first above the second)"
+    say.caption(
+        f"{'; '.join([paired, *alone])}. Solid outline: the selected query; dashed: the selected key.",
+        *[f"Chosen sinks are the same {unit} numbers in both texts."] * bool(pair.view.sinks.tokens),
+    )
+
+
+def _aligned(alignment: Alignment, first: Units, second: Units, marks: Mapping[str, int], name: str) -> None:
+    def chip(tag: str, units: Units, unit: int, ours: bool) -> str:
+        classes = [mark for mark, at in marks.items() if ours and at == unit] + (["both"] if tag == "span" else [])
+        return f'<{tag} class="{" ".join(classes)}"><bdi>{html.escape(units.labels[unit])}</bdi></{tag}>'
+
+    def apart(ours: Sequence[int], theirs: Sequence[int]) -> str:
+        lines = (
+            "".join(chip("del", first, i, True) for i in ours),
+            "".join(chip("ins", second, j, False) for j in theirs),
+        )
+        rows = [f'<span class="line{"" if line else " none"}">{line}</span>' for line in lines]
+        return f'<span class="apart">{"".join(rows)}</span>' if ours or theirs else ""
+
+    pieces, at = [], (0, 0)
+    for i, j in [*alignment.pairs, (len(first), len(second))]:
+        pieces.append(apart(range(at[0], i), range(at[1], j)))
+        if i < len(first):
+            changed = (i, j) in alignment.changed
+            pieces.append(apart([i], [j]) if changed else chip("span", first, i, True))
+        at = (i + 1, j + 1)
+    st.html(f'<div class="attnviz-aligned" role="group" aria-label="{name}, aligned">{"".join(pieces)}</div>')
+
+
+def heads(pair: Pair) -> None:
+    """How much every head differs; where heads have no like, how near every head comes to the selected one."""
+    if pair.alike:
+        scores = divergence(pair)
+        st.markdown("**How much each head differs**")
+        _grid("divergence", scores, pair.head, _pick_both)
+        _named(scores, "Differ most", pair.head, _pick_both)
+        _grid_caption(pair, scores, f"the same head of both runs, mean over the {len(pair.rows.pairs)} aligned queries")
+        _grid_export(pair, scores, None)
+        return
+    left, right = st.columns(2, gap="medium")
+    for place, back in ((left, True), (right, False)):
+        trace, head, other = (pair.first, pair.head, pair.other) if back else (pair.second, pair.other, pair.head)
+        pick = _pick_first if back else _pick_second
+        number = f"L{other.layer}H{other.head}"
+        with place:
+            scores = nearest(pair, back=back)
+            st.markdown(f"**Heads of {say.plain(trace.info.name)}, against {number} of the other**")
+            _grid("divergence-first" if back else "divergence", scores, head, pick)
+            _named(scores, "Most alike", head, pick, key="first" if back else "second", least=True)
+            _grid_caption(pair, scores, f"each head and {number} of the other model: the smallest look most alike here")
+            if not back:
+                _grid_export(pair, scores, pair.head)
+
+
+def _grid(key: str, scores: Scores, head: Head, pick: Pick) -> None:
+    matrix(
+        scores,
+        key=key,
+        row_labels=[str(i) for i in range(scores.shape[0])],
+        col_labels=[str(i) for i in range(scores.shape[1])],
+        row_axis="layer",
+        col_axis="head",
+        value_name="divergence",
+        palettes=palette_of(selection().palette),
+        low=0.0,
+        high=round_up(float(np.nanmax(scores, initial=0.0))),
+        selected=(head.layer, head.head),
+        label="All heads, layers down and heads across, by how much they differ. Pick one to see its maps.",
+        cell="free",
+        max_height=400,
+        title="Jensen-Shannon divergence of every head, nats",
+        file_name=key,
+        on_pick=pick,
+    )
+
+
+def _pick_both(layer: int, head: int) -> None:
+    select(layer=layer, head=head, other_layer=None, other_head=None)
+
+
+def _pick_first(layer: int, head: int) -> None:
+    select(layer=layer, head=head)
+
+
+def _pick_second(layer: int, head: int) -> None:
+    select(other_layer=layer, other_head=head)
+
+
+def _named(scores: Scores, title: str, current: Head, pick: Pick, *, key: str = "both", least: bool = False) -> None:
+    """The heads at the end of the list, to be picked by name."""
+    order = np.argsort(scores if least else -scores, axis=None)[: min(_MOST, int(np.isfinite(scores).sum()))]
+    places = [divmod(int(at), scores.shape[1]) for at in order]
+    found = {Head(*place): float(scores[place]) for place in places}
+    key = f"named-{key}"
+    plain = Head(current.layer, current.head)
+    st.session_state[key] = plain if plain in found else None
+
+    def chose() -> None:
+        head = st.session_state[key] or plain
+        pick(head.layer, head.head)
+
+    st.pills(title, list(found), key=key, format_func=lambda head: f"{head} {found[head]:.3f}", on_change=chose)
+
+
+def _grid_caption(pair: Pair, scores: Scores, what: str) -> None:
+    known = scores[np.isfinite(scores)]
+    if not known.size:
+        say.caption("No row has more than one key to choose from, so no head can be compared. Read by tokens instead.")
+        return
+    say.caption(
+        f"Jensen-Shannon divergence in nats of {what}: 0 alike, {math.log(2):.3f} nothing shared. "
+        f"The median over heads is {np.median(known):.3f}, the largest {known.max():.3f}.",
+        unit_words(pair.view),
+        sink_words(pair.view, pair.first, pair.head.site, None),
+        "One pair of runs is one pair, not a verdict; in early layers heads differ by the words themselves.",
+    )
+
+
+def _grid_export(pair: Pair, scores: Scores, head: Head | None) -> None:
+    layers, heads = np.indices(scores.shape)
+    export_bar(
+        "divergence",
+        lambda: divergence_grid(scores, pair.first, pair.second, head=head, palette=selection().palette),
+        lambda: pd.DataFrame({"layer": layers.ravel(), "head": heads.ravel(), "divergence_nats": scores.ravel()}),
+        divergence_lines(pair, head),
+        about=about(pair.first, view=pair.view),
+    )
+
+
+def predictions(pair: Pair) -> None:
+    """What both runs expect after their last token, since a difference in attention is no effect."""
+    st.markdown("**What the models make of it**")
+    for place, which, trace in zip(
+        st.columns(2, gap="medium"), ("First", "Second"), (pair.first, pair.second), strict=True
+    ):
+        with place:
+            _outcome(which, trace)
+    first, second = pair.first.embedding, pair.second.embedding
+    if first is not None and second is not None and pair.runs[0].name == pair.runs[1].name:
+        similar = float(torch.cosine_similarity(first.float(), second.float(), dim=0))
+        st.metric("Cosine similarity of the two embeddings", f"{similar:.4f}")
+
+
+def _outcome(which: str, trace: Trace) -> None:
+    name = trace.info.name
+    if trace.info.has_vocabulary:
+        table = trace.predictions(-1, k=_PREDICTED)
+        table["token"] = [visible(text) or "␣" for text in table["token"]]
+        st.dataframe(table[["token", "probability"]], hide_index=True, column_config=_PROBABILITY)
+        where = "at" if trace.info.family == "encoder" else "after"
+        say.caption(f"{which}: what {name} expects {where} its last token “{trace.tokens[-1].text}”.")
+    elif trace.class_logits is not None:
+        shares = trace.class_logits.float().softmax(-1).tolist()
+        st.dataframe({"class": range(len(shares)), "probability": shares}, hide_index=True, column_config=_PROBABILITY)
+        say.caption(f"{which}: the classes of {name}, by number.")
+    else:
+        say.caption(f"{which}: {name} predicts no tokens; it turns a text into a vector.")
+
+
+_PROBABILITY: dict[str, Any] = {
+    "probability": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.4f"),
+}

@@ -1,0 +1,151 @@
+"""The query-key product view: one query's score with every key, taken apart into dimensions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from attnviz.figures.labels import head_words, model_words, run_words
+from attnviz.figures.palette import DIVERGING
+from attnviz.products import Products, query_key
+from attnviz.tokens import Token
+from attnviz.trace import Trace
+from attnviz.ui import say, views
+from attnviz.ui.components import matrix
+from attnviz.ui.selection import Focus
+from attnviz.ui.session import select
+
+_MOST_KEYS = 512  # rows that can be told apart; the strongest ones are shown
+_TOP = 12
+
+
+def product_view(trace: Trace, focus: Focus) -> None:
+    """Products of the selected head and query: the map, the keys it scores highest, and one key's dimensions."""
+    _head_picker(trace, focus)
+    views.strip(trace, focus)
+    products = query_key(trace, focus.head, focus.query)
+    keys = trace.axes(focus.head.site)[1]
+    shown = _rows(products, focus.key)
+    wide, narrow = st.columns([3, 2], gap="medium")
+    with wide:
+        st.markdown(f"**Query times key, {head_words(trace, focus.head)}**")
+        _map(products, keys, shown, focus)
+        _caption(trace, focus, products, len(shown))
+    with narrow:
+        _tables(products, keys, focus)
+
+
+def _head_picker(trace: Trace, focus: Focus) -> None:
+    """Layer and head, where there is no grid to pick them from."""
+    head = focus.head
+    layers = list(trace.layers(head.site))
+    st.session_state["products-layer"], st.session_state["products-head"] = head.layer, head.head
+    with st.container(horizontal=True):
+        st.selectbox(
+            "Layer",
+            layers,
+            key="products-layer",
+            width=140,
+            on_change=lambda: select(layer=st.session_state["products-layer"]),
+        )
+        st.selectbox(
+            "Head",
+            range(trace.layer(head.layer, head.site).n_heads),
+            key="products-head",
+            width=140,
+            on_change=lambda: select(head=st.session_state["products-head"]),
+        )
+
+
+def _rows(products: Products, key: int) -> list[int]:
+    """The keys to show, in the order of the text: those that are seen, the strongest if they are many, and `key`."""
+    seen = products.visible.nonzero().flatten().tolist()
+    if len(seen) > _MOST_KEYS:
+        weights = products.weights
+        seen = sorted(seen, key=lambda i: -float(weights[i]))[:_MOST_KEYS]
+    return sorted({*seen, key})
+
+
+def _map(products: Products, keys: tuple[Token, ...], shown: list[int], focus: Focus) -> None:
+    values = products.products[shown].numpy()
+    reach = float(np.abs(values).max()) or 1.0
+    row = shown.index(focus.key)
+    matrix(
+        values,
+        key="products",
+        row_labels=[keys[i].text for i in shown],
+        col_labels=[str(i) for i in range(values.shape[1])],
+        row_axis="key",
+        col_axis="dimension",
+        value_name="product",
+        palettes={theme: list(stops) for theme, stops in DIVERGING.items()},
+        low=-reach,
+        high=reach,
+        selected=(row, int(np.abs(values[row]).argmax())),
+        label="Products of query and key, keys down and dimensions across. Pick a cell to select its key.",
+        cell="free",
+        max_height=420,
+        title=f"Query times key, L{focus.head.layer}H{focus.head.head}, query {focus.query}",
+        file_name=f"products-L{focus.head.layer}H{focus.head.head}",
+        on_pick=lambda row, dimension: select(key=shown[row]),
+    )
+
+
+def _tables(products: Products, keys: tuple[Token, ...], focus: Focus) -> None:
+    strongest = products.weights.topk(min(_TOP, len(keys))).indices.tolist()
+    listed = [i for i in strongest if products.visible[i]]
+    st.markdown("**Keys of the largest weight**")
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "key": listed,
+                "token": [keys[i].text for i in listed],
+                "score": products.scores[listed].tolist(),
+                "weight": products.weights[listed].tolist(),
+            }
+        ),
+        hide_index=True,
+        key="products-keys",
+        height=250,
+        column_config={
+            "score": st.column_config.NumberColumn(format="%.3f", help="The sum of the row's products"),
+            "weight": st.column_config.NumberColumn(format="%.4f", help="Attention after the softmax"),
+        },
+    )
+    row = products.products[focus.key]
+    order = row.abs().argsort(descending=True)
+    st.markdown(f"**Dimensions of key {focus.key}, {say.plain(keys[focus.key].text)}**")
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "dimension": order.tolist(),
+                "query": products.query_vector[order].tolist(),
+                "key": products.key_vectors[focus.key][order].tolist(),
+                "product": row[order].tolist(),
+            }
+        ),
+        hide_index=True,
+        key="products-dimensions",
+        height=250,
+        column_config={name: st.column_config.NumberColumn(format="%.3f") for name in ("query", "key", "product")},
+    )
+
+
+def _caption(trace: Trace, focus: Focus, products: Products, n_shown: int) -> None:
+    queries, keys = trace.axes(focus.head.site)
+    n_seen = int(products.visible.sum())
+    score, weight = float(products.scores[focus.key]), float(products.weights[focus.key])
+    hidden = "" if products.visible[focus.key] else ", which it cannot see"
+    say.caption(
+        f"{head_words(trace, focus.head)}, {run_words(trace)} of {model_words(trace.info)}; query {focus.query} "
+        f"“{queries[focus.query].text}”.",
+        f"A cell is an element of the query times that of the key times {products.scaling:.4g}, the model's scaling; a "
+        "row sums to the score before the mask.",
+        *[f"The {n_shown:,} keys of the largest weight are shown, of {n_seen:,} that the query sees."]
+        * (n_seen > _MOST_KEYS),
+        f"Key {focus.key} “{keys[focus.key].text}”{hidden}: score {score:.3f}, weight {weight:.4f}.",
+        products.why or "The softmax of the scores of the keys that it sees gives the weights.",
+        "These are single tokens, whatever is chosen for units and sinks.",
+        "Turning queries and keys together changes every product and no weight: a dimension has no meaning of its own.",
+    )

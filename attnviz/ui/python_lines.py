@@ -1,0 +1,234 @@
+"""Copy as Python: the lines that make a page's view again with the library.
+
+Text stands in them as a literal that shows whatever is invisible or reorders as an escape, so that what is copied is
+what is read. Arguments that have their default are left out, and no line is longer than 100 characters.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from attnviz.edits import Head
+from attnviz.settings import settings
+from attnviz.text import visible
+from attnviz.ui.selection import SAVED, Focus, Selection
+from attnviz.view import Sinks, View
+
+_WIDTH = 100
+_WORDS = re.compile(r"\S*\s+|\S+")
+_SCORES = {
+    "sink": ("sink_mass", "attention to the first token (share of 1)"),
+    "entropy": ("entropy", "entropy (share of the most)"),
+    "previous": ("previous_token", "attention to the previous token (share of 1)"),
+    "distance": ("distance", "mean distance (tokens)"),
+}
+
+
+def map_lines(chosen: Selection, focus: Focus, text: str, target: str = "") -> str:
+    """The map of the selected head: `figures.attention_map`.
+
+    text, target   what the model reads, and for an encoder-decoder what its decoder reads, "" for what it writes;
+                   other models are given no target
+    """
+    looks = _looks(chosen, scale="sqrt")
+    window = [] if focus.window is None else [f"window={focus.window}"]
+    arguments = ["trace", _head(focus.head), *_view(focus.view), *window, *looks]
+    return _shown(_traced(chosen, focus, text, target), "attention_map", arguments)
+
+
+def row_lines(chosen: Selection, focus: Focus, text: str, target: str = "") -> str:
+    """The selected query's row, as bars: `figures.attention_row`."""
+    arguments = ["trace", _head(focus.head), str(focus.query), *_view(focus.view)]
+    return _shown(_traced(chosen, focus, text, target), "attention_row", arguments)
+
+
+def grid_lines(chosen: Selection, focus: Focus, text: str, target: str = "") -> str:
+    """The chosen score of every head: `figures.head_grid`."""
+    lines = _traced(chosen, focus, text, target)
+    if chosen.score == "between":
+        name = "attention, query to key (share of 1)"
+        scored, arguments = "attention_between", ["trace", _positions(focus.queries), _positions(focus.keys)]
+    else:
+        scored, name = _SCORES[chosen.score]
+        arguments = ["trace"]
+    lines.append(_call("scores", f"attnviz.heads.{scored}", [*arguments, *_site(focus), *_view(focus.view)]))
+    return _shown(lines, "head_grid", ["scores", "trace.info", f'"{name}"', *_looks(chosen), "high=None"])
+
+
+def gallery_lines(chosen: Selection, focus: Focus, text: str, target: str = "") -> str:
+    """Every head as a thumbnail: `figures.head_gallery`."""
+    lines, view = _traced(chosen, focus, text, target), [*_site(focus), *_view(focus.view)]
+    lines.append(_call("overview", "attnviz.overview.overview", ["trace", *view]))
+    return _shown(lines, "head_gallery", ["overview", "trace", *view, *_looks(chosen, scale="sqrt")])
+
+
+def lines_lines(chosen: Selection, focus: Focus, text: str, target: str = "", *, one: bool = False) -> str:
+    """The strongest edges of the chosen heads: `figures.attention_lines`.
+
+    one   only those of the selected query
+    """
+    lines = _traced(chosen, focus, text, target)
+    heads = ", ".join(map(_head, focus.heads))
+    query = [f"query={focus.query}"] if one else []
+    share = [] if chosen.share == Selection().share else [f"share={chosen.share:g}"]
+    arguments = ["trace", f"[{heads}]", *query, *share, *_view(focus.view)]
+    lines.append(_call("edges", "attnviz.lines.strongest_edges", arguments))
+    return _shown(lines, "attention_lines", ["trace", "edges"])
+
+
+def movement_lines(chosen: Selection, focus: Focus, text: str, *, length: int | None = None) -> str:
+    """How the selected head's attention moved while the model wrote: `figures.movement_map`.
+
+    text     what the model was given
+    length   most tokens written, where that is not the Selection's
+    """
+    lines = _opened(chosen)
+    if chosen.model != SAVED:
+        length = chosen.length if length is None else length
+        options = [f"max_new_tokens={length}"] if length != 20 else []
+        options += [f"seed={chosen.seed}"] if chosen.seed is not None else []
+        options += [f"temperature={chosen.warmth:g}"] if chosen.seed is not None and chosen.warmth != 1 else []
+        options += _chat(chosen)
+        given = _named("text", text, lines, len(f"trace = model.generate({', '.join(['', *options])})"))
+        lines.append(_call("trace", "model.generate", [given, *options]))
+    return _shown(
+        lines, "movement_map", ["trace", _head(focus.head), *_view(focus.view), *_looks(chosen, scale="sqrt")]
+    )
+
+
+def literal(value: str, width: int = _WIDTH) -> str:
+    """A text as Python, in parentheses and pieces where one line does not hold it; `ast.literal_eval` gives it back."""
+    whole = _quoted(value)
+    if len(whole) <= width:
+        return whole
+    mark = _mark(value)
+    lines, line = [], ""
+    for piece in _pieces(value, mark):
+        if len(line) + len(piece) > _WIDTH - 6:
+            lines.append(line)
+            line = ""
+        line += piece
+    return "(\n" + "".join(f"    {mark}{part}{mark}\n" for part in [*lines, line] if part) + ")"
+
+
+def _pieces(value: str, mark: str) -> Iterator[str]:
+    """The inside of a literal in words, each with the white space after it; a long one character by character."""
+    for word in _WORDS.findall(value):
+        shown = [_shown_as(c, mark) for c in word]
+        yield from ["".join(shown)] if sum(map(len, shown)) < _WIDTH // 2 else shown
+
+
+def _quoted(value: str) -> str:
+    mark = _mark(value)
+    return mark + "".join(_shown_as(c, mark) for c in value) + mark
+
+
+def _mark(value: str) -> str:
+    return "'" if '"' in value and "'" not in value else '"'
+
+
+@lru_cache(maxsize=8192)
+def _shown_as(character: str, mark: str) -> str:
+    """One character inside a literal: itself, or an escape if nothing is seen of it or it reorders what stands near."""
+    if character in "\"'":
+        return f"\\{character}" if character == mark else character
+    shown = repr(character)[1:-1]
+    if len(shown) > 1 or character.isascii() or character in visible(character):
+        return shown
+    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
+
+
+def _opened(chosen: Selection) -> list[str]:
+    """The lines that make `model`, or `trace` where a file is looked at."""
+    lines = ["import attnviz", ""]
+    if chosen.model == SAVED:
+        return [*lines, 'trace = attnviz.load_trace("trace.safetensors")  # the file that was opened']
+    name = _named("name", chosen.model or settings().default_model, lines, len("model = attnviz.load_model()"))
+    return [*lines, f"model = attnviz.load_model({name})"]
+
+
+def _traced(chosen: Selection, focus: Focus, text: str, target: str) -> list[str]:
+    """The lines that make `trace`."""
+    lines = _opened(chosen)
+    if chosen.model == SAVED:
+        return lines
+    target = target if focus.head.site is not None else ""  # a model of one site has no decoder to give it to
+    others = "".join(f", {word}" for word in [*["target"] * bool(target), *_chat(chosen)])
+    arguments = [_named("text", text, lines, len(f"trace = model.trace({others})"))]
+    arguments += [_named("target", target, lines, _WIDTH // 2)] if target else []
+    return [*lines, _call("trace", "model.trace", [*arguments, *_chat(chosen)])]
+
+
+def _chat(chosen: Selection) -> list[str]:
+    return ["chat_template=True"] if chosen.chat else []
+
+
+def _named(name: str, value: str, lines: list[str], taken: int) -> str:
+    """The literal, or where it leaves no room on its line a name that `lines` gives to it."""
+    inline = _quoted(value)
+    if len(inline) <= _WIDTH - taken:
+        return inline
+    lines.append(f"{name} = {literal(value, _WIDTH - len(name) - 3)}")
+    return name
+
+
+def _shown(lines: Sequence[str], function: str, arguments: Sequence[str]) -> str:
+    return "\n".join([*lines, _call("figure", f"attnviz.figures.{function}", arguments), "figure.show()"]) + "\n"
+
+
+def _call(name: str, function: str, arguments: Sequence[str]) -> str:
+    """An assignment, on several lines where one is too short for it."""
+    line = f"{name} = {function}({', '.join(arguments)})"
+    if len(line) <= _WIDTH:
+        return line
+    indented = textwrap.TextWrapper(
+        _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False
+    )
+    broken = [part for argument in arguments for part in indented.wrap(f"{argument},")]
+    return "\n".join([f"{name} = {function}(", *broken, ")"])
+
+
+def _head(head: Head) -> str:
+    site = "" if head.site is None else f', "{head.site}"'
+    return f"attnviz.Head({head.layer}, {head.head}{site})"
+
+
+def _site(focus: Focus) -> list[str]:
+    return [] if focus.head.site is None else [f'site="{focus.head.site}"']
+
+
+def _looks(chosen: Selection, *, scale: str = "") -> list[str]:
+    """Scale and palette, where they are not the figure's own; no scale for figures without one."""
+    looks = [f'scale="{chosen.scale}"'] if scale and chosen.scale != scale else []
+    return looks + ([f'palette="{chosen.palette}"'] if chosen.palette != "indigo" else [])
+
+
+def _view(view: View) -> list[str]:
+    """The view argument, if it says anything."""
+    parts = [f'"{view.unit}"'] if view.unit != View().unit else []
+    if view.sinks.active:
+        parts.append(f"{'' if parts else 'sinks='}{_sinks(view.sinks)}")
+    return [f"view=attnviz.View({', '.join(parts)})"] if parts else []
+
+
+def _sinks(sinks: Sinks) -> str:
+    parts = [f'"{sinks.how}"']
+    if sinks.how != "value-norm":  # which weights every key alike
+        kinds = ", ".join(f'"{kind}"' for kind in sinks.kinds) + "," * (len(sinks.kinds) == 1)
+        parts += [f"({kinds})"] if sinks.kinds != Sinks().kinds else []
+        parts += [f"tokens={_tuple(sinks.tokens)}"] if sinks.tokens else []
+    return f"attnviz.Sinks({', '.join(parts)})"
+
+
+def _positions(positions: Sequence[int]) -> str:
+    first, last = positions[0], positions[-1]
+    if len(positions) > 3 and tuple(positions) == tuple(range(first, last + 1)):
+        return f"range({first}, {last + 1})"
+    return str(first) if len(positions) == 1 else _tuple(positions)
+
+
+def _tuple(values: Sequence[int]) -> str:
+    return repr(tuple(values))

@@ -1,0 +1,44 @@
+"""Compare: two texts, two models or two templates, and the same head in both."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from attnviz.errors import AttnvizError
+from attnviz.ui import comparing, say, texts
+from attnviz.ui import comparison_maps as maps
+from attnviz.ui import comparison_views as views
+from attnviz.ui.comparison_pair import paired
+from attnviz.ui.page import focus_on, open_page
+from attnviz.ui.views import site_picker
+
+opening = open_page("What differs between two runs?", text=False)
+if opening.model is None:
+    say.caption("A saved trace comes without its model, so nothing new can be run. Choose a model to compare.")
+    st.stop()
+with opening.share, st.container(horizontal=True):
+    texts.example_picker()
+    opening = replace(opening, share=st.container(width="content"))
+
+try:
+    mode = comparing.mode_picker()
+    comparing.form(mode)
+    runs = comparing.runs(mode, opening.model)
+    if runs is None:
+        st.stop()
+    focus = focus_on(opening, runs[0].trace)
+    pair = paired(runs, focus)
+    site_picker(pair.first.info, focus.head.site)
+    views.texts(pair, focus)
+    if pair.alike:
+        narrow, wide = st.columns([2, 3], gap="medium")
+    else:
+        narrow, wide = st.container(), st.container()
+    with narrow:
+        views.heads(pair)
+    with wide:
+        maps.difference_view(pair, focus)
+    maps.both_maps(pair, focus)
+    views.predictions(pair)
+except AttnvizError as error:
+    say.problem(error)

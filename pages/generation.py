@@ -1,0 +1,45 @@
+"""Generation: a text that the model writes, step by step, and where a head looked at each."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from attnviz.errors import AttnvizError
+from attnviz.figures.labels import head_words
+from attnviz.ui import generating, say, texts
+from attnviz.ui import generation_views as views
+from attnviz.ui.page import open_page
+from attnviz.ui.session import selection
+
+opening = open_page("How does attention move as the model writes?", text=False)
+trace = opening.saved
+if opening.model is not None:
+    with opening.share, st.container(horizontal=True):
+        texts.example_picker()
+        opening = replace(opening, share=st.container(width="content"))
+    generating.form()
+    if generating.writes(opening.model.info):
+        trace = generating.generated_for(opening.model, selection())
+
+if trace is None or trace.prompt_length is None:
+    generating.nothing_written(trace)
+    st.stop()
+
+try:
+    written = generating.written_at(opening, trace)
+    views.site_picker(trace, written.focus.head.site)
+    views.scrub(written)
+    views.strips(written)
+    wide, narrow = st.columns([3, 2], gap="medium")
+    with wide:
+        st.markdown(f"**How {head_words(trace, written.focus.head)} moved**")
+        views.movement_map(written)
+        views.movement_caption(written)
+        views.jump(written)
+        views.take_along(written)
+    with narrow:
+        views.expected(written)
+        views.every_head(written)
+    views.every_step(written)
+except AttnvizError as error:
+    say.problem(error)
