@@ -5,7 +5,7 @@ trace = model.trace("When Mary and John went to the store, John gave a drink to"
 attnviz.figures.attention_map(trace, attnviz.Head(23, 3)).show()
 """
 
-from attnviz import edits, errors, figures, heads, metrics
+from attnviz import compare, edits, errors, export, figures, generated, heads, lines, metrics, overview
 from attnviz.catalogue import load_model
 from attnviz.edits import Head
 from attnviz.errors import AttnvizError
@@ -27,13 +27,18 @@ __all__ = [
     "Token",
     "Trace",
     "View",
+    "compare",
     "edits",
     "errors",
+    "export",
     "figures",
+    "generated",
     "heads",
+    "lines",
     "load_model",
     "load_trace",
     "metrics",
+    "overview",
     "record",
     "wrap_model",
 ]

@@ -99,6 +99,7 @@ def _check_shapes(trace: Trace) -> None:
     for token in (*trace.tokens, *trace.source_tokens, *trace.key_tokens):
         if not isinstance(token.text, str) or not isinstance(token.id, int) or len(token.span) != 2:
             raise ValueError(f"{token!r} is no token")
+        token.text.encode()  # a lone surrogate is a ValueError: no page and no table could hold it
 
 
 class _Shelf:

@@ -16,18 +16,21 @@ opening = open_page("What differs between two runs?", text=False)
 if opening.model is None:
     say.caption("A saved trace comes without its model, so nothing new can be run. Choose a model to compare.")
     st.stop()
-with opening.share, st.container(horizontal=True):
-    texts.example_picker()
+with st.container(horizontal=True, vertical_alignment="center"):
+    mode = comparing.mode_picker()
+    st.space("stretch")
+    with st.container(width="content"):
+        texts.example_picker()
     opening = replace(opening, share=st.container(width="content"))
 
 try:
-    mode = comparing.mode_picker()
     comparing.form(mode)
     runs = comparing.runs(mode, opening.model)
     if runs is None:
         st.stop()
     focus = focus_on(opening, runs[0].trace)
     pair = paired(runs, focus)
+    seen = maps.patterns(pair)
     site_picker(pair.first.info, focus.head.site)
     views.texts(pair, focus)
     if pair.alike:
@@ -37,8 +40,8 @@ try:
     with narrow:
         views.heads(pair)
     with wide:
-        maps.difference_view(pair, focus)
-    maps.both_maps(pair, focus)
+        maps.difference_view(pair, focus, seen)
+    maps.both_maps(pair, focus, seen)
     views.predictions(pair)
 except AttnvizError as error:
     say.problem(error)

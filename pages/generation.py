@@ -14,10 +14,12 @@ from attnviz.ui.session import selection
 opening = open_page("How does attention move as the model writes?", text=False)
 trace = opening.saved
 if opening.model is not None:
-    with opening.share, st.container(horizontal=True):
+    wide, narrow = st.columns([8, 1], gap="small")
+    with narrow, st.container(horizontal=True, gap="xsmall"):
         texts.example_picker()
-        opening = replace(opening, share=st.container(width="content"))
-    generating.form()
+        opening = replace(opening, share=st.container())
+    with wide:
+        generating.form()
     if generating.writes(opening.model.info):
         trace = generating.generated_for(opening.model, selection())
 

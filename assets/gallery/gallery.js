@@ -20,8 +20,8 @@ function createGallery(root, instance) {
   const whole = make("div", "whole");
   const canvas = make("canvas");
   const readout = make("p", "readout");
-  const hint = make("p", "hidden", "Arrow keys move between heads and pick the one they stay on, Home and End go to the "
-    + "first and the last, Page Up and Page Down go five rows, Enter picks at once.");
+  const hint = make("p", "hidden", "Arrow keys move between heads and pick the one they stay on, Home and End go to "
+    + "the first and the last, Page Up and Page Down go five rows, Enter picks at once.");
   const live = make("p", "hidden");
   hint.id = "hint";
   live.setAttribute("aria-live", "polite");
@@ -50,6 +50,7 @@ function createGallery(root, instance) {
   let [chosen, cursor, hover, large] = [null, null, null, null]; // indices of heads
   let [frame, picking, resting] = [0, 0, 0];
   let roomBefore = 0;
+  let pointer = null; // its last event, while it is on the canvas
   let shownOrder = "";
 
   const indexOf = ([layer, head]) => layer * data.heads + head;
@@ -75,9 +76,12 @@ function createGallery(root, instance) {
     if (before?.digest !== next.digest) bytes = null;
     if (!bytes) askForThumbnails(next.digest);
     full = sheet = null;
-    if (before?.layers !== next.layers || before?.heads !== next.heads) cursor = hover = large = null;
-    const script = asked.hear(next.selected);
-    if (script) chosen = cursor = next.selected && indexOf(next.selected);
+    const other = before?.layers !== next.layers || before?.heads !== next.heads; // indices mean other heads
+    if (other) [hover, large] = [null, null];
+    const wanted = next.selected && indexOf(next.selected);
+    // An answer to what was picked here must not move the cursor back to it.
+    const script = (asked.hear(next.selected) && wanted !== chosen) || other;
+    if (script) chosen = cursor = wanted;
     root.dataset.key = next.key;
     stage.setAttribute("aria-label", next.label);
     const words = scaleWords(next.low, next.high, next.scale);
@@ -90,7 +94,7 @@ function createGallery(root, instance) {
     arrange();
     // A new ranking begins with its best; otherwise the chosen head is to be seen.
     if (order !== shownOrder && next.arranged === "ranked") stage.scrollTop = 0;
-    else if ((script || order !== shownOrder) && chosen !== null) reveal(chosen);
+    else if ((script || order !== shownOrder) && chosen !== null) centre(chosen);
     shownOrder = order;
     table.refresh();
   }
@@ -132,7 +136,8 @@ function createGallery(root, instance) {
     const dpr = window.devicePixelRatio || 1;
     if (bytes && !full) full = sheetOf(data, bytes, data.width, data.height);
     const fits = layout.cw * dpr >= data.width && layout.ch * dpr >= data.height;
-    if (bytes && !sheet) sheet = fits ? full : sheetOf(data, bytes, Math.floor(layout.cw * dpr), Math.floor(layout.ch * dpr));
+    const drawn = [layout.cw, layout.ch].map((size) => Math.floor(size * dpr));
+    if (bytes && !sheet) sheet = fits ? full : sheetOf(data, bytes, ...drawn);
     return {
       data, layout, scores, sheet, full, theme: readTheme(root), chosen, hover, large,
       cursor: stage.matches(":focus-visible") ? cursor : null,
@@ -152,7 +157,8 @@ function createGallery(root, instance) {
     paintMarks(ctx, now);
     const read = hover ?? now.cursor ?? chosen;
     readout.classList.toggle("idle", read === null);
-    readout.textContent = read === null ? "Point at a head to read its score; click to see its map." : describe(read, " · ");
+    const idle = "Point at a head to read its score; click to see its map.";
+    readout.textContent = read === null ? idle : describe(read, " · ");
   }
 
   function redraw() { frame ||= requestAnimationFrame(draw); }
@@ -160,7 +166,8 @@ function createGallery(root, instance) {
   function describe(index, between) {
     const [layer, head] = [Math.floor(index / data.heads), index % data.heads];
     const name = headName({ layer, head });
-    const value = Number.isNaN(scores[index]) ? `no ${data.value_name}` : `${data.value_name} ${formatValue(scores[index])}`;
+    const score = scores[index];
+    const value = Number.isNaN(score) ? `no ${data.value_name}` : `${data.value_name} ${formatValue(score)}`;
     return `${name}${between}${value}${states[index] === KEPT ? "" : `${between}filtered out`}`;
   }
 
@@ -173,6 +180,13 @@ function createGallery(root, instance) {
       head: ["head", data.value_name],
       rows: kept.slice(0, TABLE_ROWS).map((cell) => [headName(cell), formatValue(scores[cell.index])]),
     };
+  }
+
+  function centre(index) {
+    const cell = layout && cellOf(index);
+    if (!cell) return;
+    stage.scrollTop = cell.y - (stage.clientHeight - layout.ch) / 2;
+    reveal(index);
   }
 
   function reveal(index) {
@@ -205,7 +219,8 @@ function createGallery(root, instance) {
     if (left < layout.left || upper < layout.top) return null;
     const [x, y] = [left + stage.scrollLeft, upper + stage.scrollTop];
     const below = layout.ch + (layout.caption ? CAPTION : 0);
-    const under = layout.cells.find((cell) => x >= cell.x && x < cell.x + layout.cw && y >= cell.y && y < cell.y + below);
+    const inside = (cell) => x >= cell.x && x < cell.x + layout.cw && y >= cell.y && y < cell.y + below;
+    const under = layout.cells.find(inside);
     return under ? under.index : null;
   }
 
@@ -221,14 +236,22 @@ function createGallery(root, instance) {
     redraw();
   };
   canvas.addEventListener("pointermove", (event) => {
-    if (layout && event.pointerType !== "touch") point(indexUnder(event));
+    if (!layout || event.pointerType === "touch") return;
+    pointer = event;
+    point(indexUnder(event));
   }, { signal });
-  canvas.addEventListener("pointerleave", () => point(null), { signal });
+  canvas.addEventListener("pointerleave", () => {
+    pointer = null;
+    point(null);
+  }, { signal });
   canvas.addEventListener("click", (event) => {
     const index = layout && indexUnder(event);
     if (index !== null && states[index] === KEPT) pick(index);
   }, { signal });
-  stage.addEventListener("scroll", () => { point(null); redraw(); }, { signal });
+  stage.addEventListener("scroll", () => {
+    point(pointer && layout ? indexUnder(pointer) : null); // another head may have come under it
+    redraw();
+  }, { signal });
   stage.addEventListener("focus", redraw, { signal });
   stage.addEventListener("blur", redraw, { signal });
   stage.addEventListener("keydown", (event) => {
@@ -242,6 +265,7 @@ function createGallery(root, instance) {
     if (to === null) return;
     event.preventDefault();
     cursor = to;
+    pointer = null;
     point(null);
     reveal(to);
     live.textContent = describe(to, ", ");

@@ -28,7 +28,7 @@ function layoutOf({ layers, heads, height, width, arranged, order }, states, roo
     return {
       cells: order.map((index, i) => cell(index, ...at(i))),
       cw, ch, left: 0, top: 0, caption: true,
-      width: room, height: 2 * EDGE + Math.ceil(order.length / columns) * (ch + CAPTION + gap) - (order.length ? gap : 0),
+      width: room, height: 2 * EDGE + Math.ceil(order.length / columns) * (ch + CAPTION + gap),
     };
   }
   const rows = Array.from({ length: layers }, (_, i) => i)

@@ -18,6 +18,7 @@ from attnviz.figures.comparison import difference_map, lone_words
 from attnviz.figures.labels import head_words, model_words, run_words, sink_words, unit_words
 from attnviz.figures.palette import DIVERGING
 from attnviz.figures.pooling import block_of, largest_of_blocks
+from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.comparison_lines import difference_lines
 from attnviz.ui.comparison_pair import Pair, Run
@@ -73,9 +74,13 @@ class Axes:
         return (spans[0][0], spans[0][-1] + 1, spans[1][0], spans[1][-1] + 1) if all(spans) else None
 
 
-def both_maps(pair: Pair, focus: Focus) -> tuple[Seen, Seen]:
+def patterns(pair: Pair) -> tuple[Seen, Seen]:
+    """The patterns of the head that is looked at in each run."""
+    return pair.view.pattern(pair.first, pair.head), pair.view.pattern(pair.second, pair.other)
+
+
+def both_maps(pair: Pair, focus: Focus, seen: tuple[Seen, Seen]) -> None:
     """The two heads' patterns, side by side."""
-    seen = pair.view.pattern(pair.first, pair.head), pair.view.pattern(pair.second, pair.other)
     inverse = [{j: i for i, j in alignment.pairs} for alignment in (pair.rows, pair.cols)]
     axes = (
         Axes(seen[0].queries.labels, seen[0].keys.labels, range(len(seen[0].queries)), range(len(seen[0].keys))),
@@ -86,10 +91,9 @@ def both_maps(pair: Pair, focus: Focus) -> tuple[Seen, Seen]:
             [inverse[1].get(j) for j in range(len(seen[1].keys))],
         ),
     )
-    heads = pair.head, pair.other
-    for place, side in zip(st.columns(2, gap="medium"), (0, 1), strict=True):
+    for place, side, (run, head) in zip(st.columns(2, gap="medium"), (0, 1), _sides(pair), strict=True):
         with place:
-            run, words = pair.runs[side].trace, head_words(pair.runs[side].trace, heads[side])
+            words = head_words(run, head)
             st.markdown(f"**{('First', 'Second')[side]}: attention of {words}**")
             _map(
                 seen[side].shown(),
@@ -104,21 +108,19 @@ def both_maps(pair: Pair, focus: Focus) -> tuple[Seen, Seen]:
                 label=f"The {('first', 'second')[side]} run's attention, queries down and keys across. Pick a cell to "
                 "select its query and key.",
                 title=f"Attention of {words}, {run_words(run)}, {run.info.name}",
-                file_name=f"{('first', 'second')[side]}-{Head(heads[side].layer, heads[side].head)}",
+                file_name=f"{('first', 'second')[side]}-{Head(head.layer, head.head)}",
             )
     say.caption(
         *_runs(pair),
         "Rows are queries, columns are keys; colour is attention after the softmax, a share of 1 in each row, on one "
         "scale for both.",
         unit_words(pair.view),
-        sink_words(pair.view, pair.first, pair.head.site, seen[0].taken),
+        *_sink_words(pair, seen),
     )
-    return seen
 
 
-def difference_view(pair: Pair, focus: Focus) -> None:
+def difference_view(pair: Pair, focus: Focus, seen: tuple[Seen, Seen]) -> None:
     """Where the second head's attention differs from the first's, on what both texts have."""
-    seen = pair.view.pattern(pair.first, pair.head), pair.view.pattern(pair.second, pair.other)
     found = difference(*seen, pair.rows, pair.cols)
     axes = Axes(found.row_labels, found.col_labels, pair.rows.side(0), pair.cols.side(0))
     most = round_up(float(np.nanmax(np.abs(found.weights), initial=0.0)))
@@ -142,9 +144,10 @@ def difference_view(pair: Pair, focus: Focus) -> None:
         f"{_heads(pair)}, on the queries and keys that correspond.",
         "Blue: the second pays more attention; orange: the first does.",
         lone_words(found),
+        _sight_words(pair),
         _cell_words(pair, focus, seen, found),
         unit_words(pair.view),
-        sink_words(pair.view, pair.first, pair.head.site, seen[0].taken),
+        *_sink_words(pair, seen),
         "It shows where attention differs, not what that does to the prediction, nor that the change in the text is "
         "the reason.",
     )
@@ -219,8 +222,30 @@ def _cell_words(pair: Pair, focus: Focus, seen: tuple[Seen, Seen], found: Differ
     )
 
 
+def _sight_words(pair: Pair) -> str:
+    """That one model reads ahead and the other does not; "" where both do alike."""
+    ahead = [trace.info.family == "encoder" or head.site == "encoder" for trace, head in _sides(pair)]
+    if ahead[0] == ahead[1]:
+        return ""
+    which = "first", "second"
+    return f"The {which[ahead.index(True)]} also reads ahead of a query, which the {which[ahead.index(False)]} cannot."
+
+
+def _sink_words(pair: Pair, seen: tuple[Seen, Seen]) -> list[str]:
+    """What was done with sinks in each run, and how much attention that took away; nothing where nothing was done."""
+    words = [
+        sink_words(pair.view, trace, head.site, one.taken)
+        for (trace, head), one in zip(_sides(pair), seen, strict=True)
+    ]
+    return [f"{which}: {said}" for which, said in zip(("First", "Second"), words, strict=True) if said]
+
+
+def _sides(pair: Pair) -> tuple[tuple[Trace, Head], tuple[Trace, Head]]:
+    return (pair.first, pair.head), (pair.second, pair.other)
+
+
 def _heads(pair: Pair) -> str:
-    ours, theirs = head_words(pair.first, pair.head), head_words(pair.second, pair.other)
+    ours, theirs = (head_words(*side) for side in _sides(pair))
     return ours if ours == theirs else f"{theirs} of the second minus {ours} of the first"
 
 

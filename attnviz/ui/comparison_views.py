@@ -58,10 +58,12 @@ def texts(pair: Pair, focus: Focus) -> None:
         for units, where in ((rows.deleted, "first (above, orange)"), (rows.inserted, "second (below, blue)"))
         if units
     ]
-    paired = f"{len(rows.pairs)} {unit}s correspond, {len(rows.changed)} of them changed (the first above the second)"
+    paired = f"{len(rows.pairs)} {unit}s correspond"
+    if rows.changed:
+        paired += f", {len(rows.changed)} of them changed (the first above the second)"
     say.caption(
         f"{'; '.join([paired, *alone])}. Solid outline: the selected query; dashed: the selected key.",
-        *[f"Chosen sinks are the same {unit} numbers in both texts."] * bool(pair.view.sinks.tokens),
+        *["Chosen sinks are the same positions of tokens in both texts."] * bool(pair.view.sinks.tokens),
     )
 
 
@@ -160,7 +162,9 @@ def _named(scores: Scores, title: str, current: Head, pick: Pick, *, key: str = 
         head = st.session_state[key] or plain
         pick(head.layer, head.head)
 
-    st.pills(title, list(found), key=key, format_func=lambda head: f"{head} {found[head]:.3f}", on_change=chose)
+    st.pills(
+        title, list(found), key=key, format_func=lambda head: f"{head} {found[head]:.3f}", on_change=chose, wrap=True
+    )
 
 
 def _grid_caption(pair: Pair, scores: Scores, what: str) -> None:

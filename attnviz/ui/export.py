@@ -32,7 +32,7 @@ def export_bar(
     """A small button that opens on downloads of one view; bytes are made when somebody clicks, never before.
 
     name      of the files, without ending, and of the view in this page
-    figure, frame   make them, in a thread of their own: what they need of the session is bound before
+    figure, frame   make them, in a thread that has no session: call selection() or theme() before, not in them
     python    the lines that make the figure; see python_lines
     rows      of the table, where there may be many: sizes are then said, and beyond MOST_ROWS only Parquet is offered
     about     which run: `attnviz.export.about(trace, head=..., view=...)`, written into JSON and Parquet

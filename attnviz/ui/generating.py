@@ -76,11 +76,11 @@ def form() -> None:
         st.text_area(
             "Text", key=_TEXT, height=76, label_visibility="collapsed", placeholder="Type or paste a text to continue."
         )
-        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-            st.slider("Tokens, at most", 1, MOST_WRITTEN, key=_LENGTH, width=220)
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+            st.slider("Tokens, at most", 1, MOST_WRITTEN, key=_LENGTH, width=170)
             st.segmented_control("Next token", list(_WAYS), key=_WAY, format_func=_WAYS.__getitem__, required=True)
-            st.number_input("Seed, if sampled", 0, 999_999_999, key=_SEED, step=1, width=150)
-            st.number_input("Temperature, if sampled", 0.05, 5.0, key=_WARMTH, step=0.1, width=170)
+            st.number_input("Seed, if sampled", 0, 999_999_999, key=_SEED, step=1, width=135)
+            st.number_input("Temperature, if sampled", 0.05, 5.0, key=_WARMTH, step=0.1, width=160)
             submitted = st.form_submit_button("Generate", type="primary", on_click=act)
     if submitted:
         seed = st.session_state[_SEED] if st.session_state[_WAY] == "sampled" else None

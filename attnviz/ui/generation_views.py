@@ -13,7 +13,7 @@ from attnviz import heads
 from attnviz.export import about
 from attnviz.figures.generation import movement_map as movement_map_figure
 from attnviz.figures.generation import step_unit_words
-from attnviz.figures.labels import head_words, model_words, run_words
+from attnviz.figures.labels import head_words, model_words, run_words, sink_words
 from attnviz.figures.pooling import block_of, largest_of_blocks
 from attnviz.generated import MOST_SHIFT, movement_frame
 from attnviz.text import visible
@@ -22,7 +22,7 @@ from attnviz.ui import say
 from attnviz.ui.components import matrix, token_strip
 from attnviz.ui.export import export_bar
 from attnviz.ui.generating import Written, movement_lines
-from attnviz.ui.reading import palette_of, sink_words
+from attnviz.ui.reading import palette_of
 from attnviz.ui.scrubber_component import scrubber
 from attnviz.ui.session import select, selection
 from attnviz.ui.views import MAP_SIDE, SITE_TITLES, _flow, _round_up, grid

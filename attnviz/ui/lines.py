@@ -8,8 +8,8 @@ import numpy as np
 import streamlit as st
 
 from attnviz.edits import Head
-from attnviz.figures.labels import model_words, run_words
 from attnviz.export import about
+from attnviz.figures.labels import model_words, run_words, sink_words, unit_words
 from attnviz.figures.lines import attention_lines, heads_words
 from attnviz.heads import Scores
 from attnviz.lines import MOST_EDGES, Edges, strongest_edges
@@ -20,7 +20,7 @@ from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
 from attnviz.ui.jobs import Job
 from attnviz.ui.python_lines import lines_lines
-from attnviz.ui.reading import palette_of, sink_words, unit_words
+from attnviz.ui.reading import palette_of
 from attnviz.ui.selection import Focus
 from attnviz.ui.session import select, selection, stores, text_of
 

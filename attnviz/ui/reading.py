@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import streamlit as st
-import torch
 
+from attnviz.figures.labels import KIND_WORDS
 from attnviz.figures.palette import PALETTES
 from attnviz.trace import Trace
 from attnviz.ui.selection import SCALES, Focus
 from attnviz.ui.session import select, selection
 from attnviz.units import UNITS
-from attnviz.view import SINK_KINDS, SINKING, View
+from attnviz.view import SINK_KINDS, SINKING
 
 UNIT_TITLES = {"token": "Tokens", "word": "Words", "sentence": "Sentences"}
 SINKING_TITLES = {
@@ -19,9 +19,7 @@ SINKING_TITLES = {
     "renormalise": "Hide and renormalise",
     "value-norm": "Weight by value norm",
 }
-KIND_TITLES = {"first": "First token", "special": "Special tokens", "punctuation": "Punctuation"}
 SCALE_TITLES = {"sqrt": "Square root", "linear": "Linear", "log": "Logarithmic"}
-_CHOSEN = "chosen"
 
 
 def reading_panel(trace: Trace, focus: Focus) -> None:
@@ -65,7 +63,7 @@ def _sink_kinds(trace: Trace, focus: Focus) -> None:
         SINK_KINDS,
         key="read-kinds",
         selection_mode="multi",
-        format_func=KIND_TITLES.__getitem__,
+        format_func=lambda kind: KIND_WORDS[kind].capitalize(),
         on_change=lambda: select(kinds=tuple(k for k in SINK_KINDS if k in st.session_state["read-kinds"])),
     )
     keys = trace.axes(focus.head.site)[1]
@@ -83,30 +81,3 @@ def _sink_kinds(trace: Trace, focus: Focus) -> None:
 def palette_of(name: str) -> dict[str, list[str]]:
     """A sequential palette for both themes, as components take it."""
     return {theme: list(stops) for theme, stops in PALETTES[name].items()}
-
-
-def sink_words(view: View, trace: Trace, site: str | None, taken: torch.Tensor | None) -> str:
-    """What was done with sinks, and the attention that was taken away or moved; "" where nothing was done.
-
-    taken   shares in [0, 1] of the rows that are spoken of; None where none were made
-    """
-    sinks = view.sinks
-    if not sinks.active:
-        return ""
-    share = "" if taken is None or not taken.numel() else f"{float(taken.mean()):.0%} of the attention"
-    if sinks.how == "value-norm":
-        moved = f"; this moved {share} on average" if share else ""
-        return f"Weighted by the length of the value vectors, each row scaled back to its sum{moved}."
-    names = [KIND_TITLES[kind].lower() for kind in sinks.kinds]
-    names += [f"{len(sinks.tokens)} chosen"] if sinks.tokens else []
-    count = int(view.hidden(trace, site).sum())
-    done = "hidden and the rows renormalised" if sinks.how == "renormalise" else "hidden"
-    what = f"Sinks ({', '.join(names) or 'none'}: {count} key{'s' * (count != 1)}) are {done}"
-    return f"{what}; {share} was taken away, on average over these rows." if share else f"{what}."
-
-
-def unit_words(view: View) -> str:
-    """What a row and a column stand for; "" for tokens."""
-    if view.unit == "token":
-        return ""
-    return f"By {view.unit}: attention is summed over the tokens of a key and averaged over those of a query."

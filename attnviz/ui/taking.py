@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from attnviz import export, figures
 from attnviz.edits import Head
 from attnviz.heads import Scores
@@ -19,7 +17,7 @@ from attnviz.view import Seen
 
 def map_bar(trace: Trace, focus: Focus, seen: Seen) -> None:
     """The selected head's map, the part that is shown."""
-    chosen, head = selection(), focus.head
+    chosen, head, look = selection(), focus.head, theme()  # a download is made where no session is
     export_bar(
         f"attention {trace.info.name} {Head(head.layer, head.head)}",
         lambda: figures.attention_map(
@@ -29,7 +27,7 @@ def map_bar(trace: Trace, focus: Focus, seen: Seen) -> None:
             window=focus.window,
             scale=chosen.scale,
             palette=chosen.palette,
-            theme=theme(),
+            theme=look,
         ),
         seen.frame,
         python_lines.map_lines(chosen, focus, *_texts(trace)),
@@ -41,23 +39,16 @@ def map_bar(trace: Trace, focus: Focus, seen: Seen) -> None:
 
 def grid_bar(trace: Trace, focus: Focus, scores: Scores) -> None:
     """The chosen score of every head."""
-    chosen = selection()
+    chosen, look = selection(), theme()
     title = SCORE_TITLES[chosen.score]
     export_bar(
         f"heads {trace.info.name} {chosen.score}",
-        lambda: figures.head_grid(scores, trace.info, title, palette=chosen.palette, theme=theme(), high=None),
-        lambda: pd.DataFrame(
-            [(layer, head, value) for (layer, head), value in _cells(scores)], columns=["layer", "head", chosen.score]
-        ),
+        lambda: figures.head_grid(scores, trace.info, title, palette=chosen.palette, theme=look, high=None),
+        lambda: export.heads_frame({chosen.score: scores}),
         python_lines.grid_lines(chosen, focus, *_texts(trace)),
         about=export.about(trace, view=focus.view),
         key="grid",
     )
-
-
-def _cells(scores: Scores) -> list[tuple[tuple[int, int], float]]:
-    rows, columns = scores.shape
-    return [((i, j), float(scores[i, j])) for i in range(rows) for j in range(columns)]
 
 
 def _texts(trace: Trace) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 from attnviz.edits import Head
-from attnviz.figures.labels import head_words, model_words, run_words
+from attnviz.figures.labels import head_words, model_words, run_words, sink_words, unit_words
 from attnviz.figures.pooling import block_of, largest_of_blocks
 from attnviz.heads import Scores
 from attnviz.info import ModelInfo
@@ -18,7 +18,7 @@ from attnviz.tokens import Token
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.components import matrix, token_strip
-from attnviz.ui.reading import palette_of, sink_words, unit_words
+from attnviz.ui.reading import palette_of
 from attnviz.ui.selection import SCORES, Focus
 from attnviz.ui.session import select, selection
 from attnviz.units import Units

@@ -117,7 +117,7 @@ def test_every_thumbnail_is_the_heads_real_pattern(all_heads: Callable[..., AllH
     drawn = np.array(page.root.evaluate(_BYTES)).reshape(expected.shape)
     assert np.abs(drawn - expected.astype(int)).max() <= 1
     for layer, head in [(0, 0), (23, 3), (29, 8)]:
-        np.testing.assert_allclose(drawn[layer, head], 255 * np.sqrt(trace.pattern(layer, head)), atol=1.1)
+        np.testing.assert_allclose(drawn[layer, head], 255 * trace.pattern(layer, head).sqrt().numpy(), atol=1.1)
     assert page.order() == [f"L{layer}H{head}" for layer in range(30) for head in range(9)]
 
 
@@ -246,5 +246,6 @@ def test_a_narrow_screen_shows_every_head(all_heads: Callable[..., AllHeads]) ->
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 391
     page.choose("Ranked")
-    page.page.wait_for_timeout(1000)
+    page.until(lambda: page.order() != [f"L{layer}H{head}" for layer in range(6) for head in range(12)])
+    page.stage.scroll_into_view_if_needed()
     assert page.point_at(2, 5).startswith("L2H5 · ")

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from driving import ROOT, Watch, running_app
+from driving import FIRST_PICTURE, ROOT, Watch, running_app
 from harness_data import DIVERGING, HOSTILE_LABELS, SIDE, case_of, pattern
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
@@ -99,7 +99,7 @@ def show(chromium: Browser, harness_url: str) -> Iterator[NewHarness]:
         watched.append((context, Watch(context, harness_url)))
         harness = Harness(context.new_page())
         harness.page.goto(f"{harness_url}/?case={case}")
-        harness.said_line.wait_for()
+        harness.said_line.wait_for(timeout=FIRST_PICTURE)
         return harness
 
     yield make

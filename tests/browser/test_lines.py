@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from driving import Explore
-from playwright.sync_api import Frame, expect
+from playwright.sync_api import Frame, Page, expect
 
 import attnviz
 from attnviz import Head
@@ -23,11 +23,11 @@ DRAWING_MS = 1000  # for 20,000 lines without a graphics card, on two cores that
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
-def until(holds: Callable[[], bool]) -> None:
+def until(page: Page, holds: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS
     while not holds():
         assert time.monotonic() < end
-        time.sleep(0.1)
+        page.wait_for_timeout(100)  # not time.sleep, in which Playwright hears nothing of the page
 
 
 class Lines:
@@ -41,7 +41,11 @@ class Lines:
         self.readout = self.root.locator(".readout")
         self.stage = self.root.get_by_role("application")
         expect(self.page.locator(".attnviz-caption", has_text="Queries are on the left")).to_be_visible()
-        until(lambda: self.root.evaluate("root => !!root.tokenCenter && root.querySelector('canvas').width > 300"))
+        self.page.wait_for_function("() => document.querySelector('.stApp').dataset.testScriptState === 'notRunning'")
+        until(
+            self.page,
+            lambda: self.root.evaluate("root => !!root.tokenCenter && root.querySelector('canvas').width > 300"),
+        )
 
     def edges(self) -> list[tuple[str, int, int, float]]:
         return [tuple(edge) for edge in self.root.evaluate("root => root.shownEdges()")]
@@ -90,31 +94,31 @@ def test_only_what_is_drawn_has_ink_and_a_hidden_head_loses_it(visit: NewExplore
     button.click()
     expect(button).to_have_attribute("aria-pressed", "false")
     assert lines.edges() == []
-    until(lambda: lines.root.evaluate(ink) == 0)
+    until(lines.page, lambda: lines.root.evaluate(ink) == 0)
     button.press("Enter")
-    until(lambda: lines.root.evaluate(ink) > 10)
+    until(lines.page, lambda: lines.root.evaluate(ink) > 10)
 
 
 def test_clicks_and_keys_pick_queries_and_keys(visit: NewExplore) -> None:
     lines = Lines(visit("?layer=23&head=3&query=13&key=9"))
     lines.pick("queries", 9)
-    until(lambda: lines.explore.params()["query"] == "9")
+    until(lines.page, lambda: lines.explore.params()["query"] == "9")
     lines.pick("keys", 3)
-    until(lambda: lines.explore.params()["key"] == "3")
+    until(lines.page, lambda: lines.explore.params()["key"] == "3")
     lines.stage.focus()
     for key in ("Home", "ArrowDown", "ArrowDown", "Enter"):
         lines.page.keyboard.press(key)
-    until(lambda: lines.explore.params()["query"] == "2")
+    until(lines.page, lambda: lines.explore.params()["query"] == "2")
     expect(lines.root.locator("[aria-live]")).to_contain_text("query 2")
 
 
 def test_the_grid_takes_heads_in_and_out(visit: NewExplore) -> None:
     lines = Lines(visit("?layer=23&head=3"))
     lines.explore.pick(lines.explore.grid, 5, 1)
-    until(lambda: lines.explore.params().get("heads") == "L23H3.L5H1")
-    until(lambda: {edge[0] for edge in lines.edges()} == {"L23H3", "L5H1"})
+    until(lines.page, lambda: lines.explore.params().get("heads") == "L23H3.L5H1")
+    until(lines.page, lambda: {edge[0] for edge in lines.edges()} == {"L23H3", "L5H1"})
     lines.explore.keyed("lines-chip-L23H3").get_by_role("button").click()
-    until(lambda: {edge[0] for edge in lines.edges()} == {"L5H1"})
+    until(lines.page, lambda: {edge[0] for edge in lines.edges()} == {"L5H1"})
 
 
 def test_words_and_hidden_sinks_are_drawn_as_chosen(visit: NewExplore) -> None:
@@ -166,7 +170,7 @@ def bertviz_frame(explore: Explore, view: str) -> Frame:
     expect(element).to_be_visible()
     frame = element.element_handle().content_frame()
     assert frame is not None
-    frame.wait_for_selector("svg text, svg line")
+    frame.wait_for_selector("svg line", state="attached")
     return frame
 
 
@@ -180,7 +184,9 @@ def test_bertviz_draws_in_a_frame_that_reaches_nothing(visit: NewExplore, view: 
     assert frame.evaluate("() => { try { return String(parent.document); } catch { return 'closed'; } }") == "closed"
     assert frame.locator("svg line").count() > 10
     # The frame is as tall as what it holds.
-    until(lambda: abs(element.bounding_box()["height"] - frame.evaluate("document.body.scrollHeight")) < 40)  # type: ignore[index]
+    until(
+        explore.page, lambda: abs(element.bounding_box()["height"] - frame.evaluate("document.body.scrollHeight")) < 40
+    )  # type: ignore[index]
 
 
 def test_the_products_of_a_picked_key_are_listed(visit: NewExplore) -> None:
@@ -190,7 +196,7 @@ def test_the_products_of_a_picked_key_are_listed(visit: NewExplore) -> None:
     map_ = explore.matrix("products")
     expect(map_).to_be_visible()
     explore.pick(map_, 4, 24)
-    until(lambda: explore.params()["key"] == "4")
+    until(explore.page, lambda: explore.params()["key"] == "4")
     expect(explore.page.get_by_text("Dimensions of key 4,")).to_be_visible()
 
 
@@ -199,9 +205,9 @@ def test_twenty_thousand_lines_are_drawn_at_once(visit: NewExplore) -> None:
     explore.run("The committee met on Monday, and Mary said that it would work if John agreed. " * 40)
     lines = Lines(explore)
     explore.keyed("lines-layer").get_by_role("button").click()
-    until(lambda: len(lines.edges()) > 1000)
+    until(lines.page, lambda: len(lines.edges()) > 1000)
     lines.explore.keyed("lines-share").get_by_role("slider").press("End")
-    until(lambda: len(lines.edges()) == 20_000)
+    until(lines.page, lambda: len(lines.edges()) == 20_000)
     lines.root.get_by_role("button", name="Whole text").click()
     took = lines.root.evaluate(
         """root => Math.min(...[1, 2, 3, 4, 5].map(() => {

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnviz import Head, Model, Sinks, View, export, figures
@@ -116,6 +116,7 @@ def test_what_is_missing_is_empty_or_null_in_every_type() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
 def test_float32_comes_back_bit_for_bit(values: list[float]) -> None:
     frame = pd.DataFrame({"x": np.array(values, np.float32)})

@@ -49,7 +49,10 @@ WORST = [
     "",
 ]
 _MARKDOWN = set("\\`*_{}[]()#+-.!|~<>$:&\"'=/^@")
-_PIECE = st.one_of(st.text(st.characters(exclude_characters="\0"), max_size=8), st.sampled_from([*WORST, *_MARKDOWN]))
+_CHARACTERS = st.characters(exclude_characters="\0")
+_MADE = st.tuples(
+    st.text(_CHARACTERS, max_size=8), st.sampled_from([*WORST, *_MARKDOWN]), st.text(_CHARACTERS, max_size=4)
+)
 
 
 class Elements(html.parser.HTMLParser):
@@ -77,8 +80,14 @@ class Elements(html.parser.HTMLParser):
 def texts() -> list[str]:
     made = list(WORST)
 
-    @settings(max_examples=HOW_MANY, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
-    @given(st.lists(_PIECE, max_size=3).map("".join))
+    @settings(
+        max_examples=HOW_MANY,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(_MADE.map("".join))
     def collect(text: str) -> None:
         made.append(text)
 

@@ -1,0 +1,232 @@
+"""The Compare page, run by Streamlit's own test harness: three ways to compare, and what is said where it cannot be."""
+
+import html
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import attnviz
+from attnviz import compare
+from attnviz.ui.comparison_maps import Axes
+from attnviz.ui.session import stores
+
+SECONDS = 240  # a run of the page; the first one reads a model
+FIRST = "When Mary and John went to the store, John gave a drink to"
+SWAPPED = "When John and Mary went to the big store, Mary gave a drink to"
+
+Page = Callable[..., AppTest]
+
+
+@pytest.fixture
+def page() -> Page:
+    """page(**parameters): a new session that has opened the Compare page at this address."""
+
+    def open_at(**parameters: str) -> AppTest:
+        test = AppTest.from_file("../../pages/compare.py", default_timeout=SECONDS)
+        for name, value in parameters.items():
+            test.query_params[name] = value
+        return test.run()
+
+    return open_at
+
+
+def assert_fine(test: AppTest) -> None:
+    assert [exception.message for exception in test.exception] == []
+    assert [error.value for error in test.error] == []
+
+
+def said(test: AppTest) -> str:
+    """Everything in small print."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", "", str(element.proto.body))) for element in test.get("html"))
+
+
+def params(test: AppTest) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else value[-1] for name, value in test.query_params.items()}
+
+
+def headings(test: AppTest) -> list[str]:
+    return [re.sub(r"[\\*]", "", str(element.value)) for element in test.markdown]
+
+
+def press(test: AppTest, label: str) -> AppTest:
+    return next(button for button in test.button if button.label == label).click().run()
+
+
+def most(test: AppTest, key: str = "named-both") -> list[str]:
+    """The heads that are named under the grid."""
+    return list(test.button_group(key=key).options)
+
+
+def test_without_a_second_text_the_page_says_what_to_do(page: Page) -> None:
+    test = page(with_text=FIRST)
+    assert_fine(test)
+    assert "Type a second text" in said(test)
+    assert headings(test) == []
+
+
+def test_the_offered_second_text_is_compared(page: Page) -> None:
+    test = page(with_text=FIRST)
+    test.button(key="compare-offer").click().run()
+    assert_fine(test)
+    assert test.text_area(key="compare-second").value.startswith("When John and Mary")
+    assert "Second minus first" in headings(test)
+    assert "14 tokens correspond, 3 of them changed" in said(test)
+
+
+def test_two_texts_name_the_heads_that_differ_most(page: Page, smollm2: attnviz.Model) -> None:
+    test = page(with_text=FIRST, with_other=SWAPPED)
+    assert_fine(test)
+    runs = smollm2.trace(FIRST), smollm2.trace(SWAPPED)
+    scores = compare.divergence(*runs)
+    layer, head = np.unravel_index(scores.argmax(), scores.shape)
+    assert most(test)[0] == f"L{layer}H{head} {scores.max():.3f}"
+    assert f"The median over heads is {np.median(scores):.3f}" in said(test)
+    alone = compare.head_difference(*runs, attnviz.Head(23, 3)).only_second.mean()
+    assert f"{alone:.1%} of the second's attention goes to keys that only it has" in said(test)
+
+
+def test_a_named_head_is_looked_at_in_both(page: Page) -> None:
+    test = page(with_text=FIRST, with_other=SWAPPED, layer="0", head="0")
+    first = most(test)[0]
+    test.button_group(key="named-both").select(first).run()
+    assert_fine(test)
+    layer, head = re.match(r"L(\d+)H(\d+) ", first).groups()  # type: ignore[union-attr]
+    assert (params(test)["layer"], params(test)["head"]) == (layer, head)
+    assert [f"{which}: attention of L{layer}H{head}" for which in ("First", "Second")] == headings(test)[2:4]
+
+
+def test_typed_texts_are_compared_and_stay(page: Page) -> None:
+    test = page(with_text=FIRST, with_other=SWAPPED)
+    test.text_area(key="compare-second").set_value("When Mary and Bill went to the store")
+    press(test, "Compare")
+    assert_fine(test)
+    assert test.text_area(key="compare-first").value == FIRST
+    assert test.text_area(key="compare-second").value == "When Mary and Bill went to the store"
+    assert "8 tokens correspond, 1 of them changed" in said(test)
+    assert test.run().text_area(key="compare-second").value == "When Mary and Bill went to the store"
+
+
+def test_a_text_that_cannot_be_read_is_named_and_kept(page: Page) -> None:
+    test = page(with_text=FIRST, with_other=SWAPPED)
+    test.text_area(key="compare-second").set_value("bad \x00 text")
+    press(test, "Compare")
+    assert [exception.message for exception in test.exception] == []
+    assert "U\\+0000" in test.error[0].value
+    assert test.text_area(key="compare-second").value == "bad \x00 text"
+    assert test.text_area(key="compare-first").value == FIRST
+
+
+def test_texts_with_nothing_in_common_are_refused_in_a_sentence(page: Page) -> None:
+    test = page(with_text="one two three", with_other="four")
+    assert [exception.message for exception in test.exception] == []
+    assert "nothing can be compared" in test.error[0].value
+
+
+def test_templates_are_filled_with_one_input(page: Page) -> None:
+    test = page(comparison="templates", with_text="The capital of {input} is", with_other="I love {input} {0} {x}")
+    assert_fine(test)
+    assert "give an input" in said(test)
+    test.text_input(key="compare-input").set_value("{input} France")
+    press(test, "Compare")
+    assert_fine(test)
+    assert test.text_area(key="compare-first").value == "The capital of {input} is"
+    kept = [str(key[2:]) for key in stores().traces._kept if key[1] == "trace"]
+    for text in ("The capital of {input} France is", "I love {input} France {0} {x}"):
+        assert any(attnviz.ui.work.digest(text) in key for key in kept)
+
+
+def test_a_template_without_a_place_for_the_input_is_said(page: Page) -> None:
+    test = page(comparison="templates", with_text="The capital is", with_other="Of {input} it is")
+    assert_fine(test)
+    assert "in both templates" in said(test)
+    assert headings(test) == []
+    test.button(key="compare-offer").click().run()
+    assert_fine(test)
+    assert "Second minus first" in headings(test)
+
+
+def test_models_of_two_shapes_find_their_nearest_heads(page: Page, smollm2: Any, minilm: Any) -> None:
+    test = page(comparison="models", with_text=FIRST)
+    assert_fine(test)
+    assert "Choose a second model" in said(test)
+    test.selectbox(key="compare-model").set_value("minilm").run()
+    assert_fine(test)
+    scores = compare.nearest_heads(smollm2.trace(FIRST), attnviz.Head(23, 3), minilm.trace(FIRST))
+    layer, head = np.unravel_index(scores.argmin(), scores.shape)
+    assert f"Second: attention of L{layer}H{head}" in headings(test)
+    assert most(test, "named-second")[0] == f"L{layer}H{head} {scores.min():.3f}"
+    assert "also reads ahead of a query" in said(test)
+    other = most(test, "named-second")[2]
+    test.button_group(key="named-second").select(other).run()
+    assert f"Second: attention of {other.partition(' ')[0]}" in headings(test)
+    assert params(test)["layer"] == "23"
+
+
+def test_a_model_and_itself_do_not_differ(page: Page) -> None:
+    test = page(comparison="models", with_text=FIRST, other_model="smollm2")
+    assert_fine(test)
+    assert "the largest 0.000" in said(test)
+
+
+def test_a_second_model_that_cannot_be_opened_is_a_sentence(page: Page) -> None:
+    test = page(comparison="models", with_text=FIRST, other_model="/no/such/folder")
+    assert [exception.message for exception in test.exception] == []
+    assert len(test.error) == 1
+    assert test.text_area(key="compare-first").value == FIRST
+
+
+def test_an_encoder_decoder_writes_what_it_writes_of_both_texts(page: Page) -> None:
+    test = page(model="dates", with_text="the 3rd of May 1998", with_other="the 4th of May 1998")
+    assert_fine(test)
+    assert "Keys: what is read." in said(test)
+    assert headings(test)[2] == "First: attention of L1H1, cross-attention"
+
+
+@pytest.mark.parametrize(
+    "view",
+    [{"unit": "word"}, {"unit": "sentence"}, {"sinks": "renormalise"}, {"sinks": "value-norm"}, {"scale": "log"}],
+    ids=str,
+)
+def test_every_way_of_reading_is_obeyed(page: Page, view: dict[str, str]) -> None:
+    test = page(with_text=f"{FIRST} her. She thanked him.", with_other=f"{SWAPPED} him. She thanked her.", **view)
+    assert_fine(test)
+    wanted = {
+        "word": "By word",
+        "sentence": "By sentence",
+        "renormalise": "renormalised",
+        "value-norm": "value vectors",
+    }
+    assert wanted.get(next(iter(view.values())), "") in said(test)
+
+
+def test_a_hostile_token_stays_text(page: Page) -> None:
+    test = page(with_text="a <img src=x> c", with_other="a <script>alert(1)</script> c")
+    assert_fine(test)
+    bodies = "".join(str(element.proto.body) for element in test.get("html"))
+    assert "<script" not in bodies
+    assert "<img" not in bodies
+
+
+def test_the_lines_of_python_make_the_same_figures(page: Page) -> None:
+    test = page(with_text=FIRST, with_other=SWAPPED, unit="word", sinks="hide", layer="23", head="4")
+    for code in (element.value for element in test.code if "figure" in element.value):
+        made: dict[str, Any] = {}
+        exec(compile(code.replace("figure.show()", ""), "lines", "exec"), made)
+        assert type(made["figure"]).__name__ == "Figure"
+        assert "second minus first" in made["figure"].layout.title.text or "nats" in made["figure"].layout.title.text
+    assert sum("figure" in element.value for element in test.code) == 2
+
+
+def test_parts_of_one_map_are_the_same_parts_of_the_others() -> None:
+    # The second run has something more at 1 and 4; the first has 2, which the second has not.
+    second = Axes(list("abcde"), list("abcde"), [0, None, 1, 3, None], [0, None, 1, 3, None])
+    assert second.from_first((1, 4, 0, 2)) == (2, 4, 0, 3)
+    assert second.to_first((2, 4, 0, 3)) == (1, 4, 0, 2)
+    assert second.from_first((2, 3, 0, 4)) is None
+    assert second.to_first((1, 2, 0, 3)) is None
+    assert second.from_first(None) is second.to_first(None) is None
+    assert (second.selected(1, 3), second.selected(2, 0)) == ((2, 3), None)
