@@ -12,7 +12,7 @@ st.navigation(
         st.Page("pages/lines.py", title="Lines", icon=":material/timeline:"),
         st.Page("pages/generation.py", title="Generation", icon=":material/edit_note:"),
         st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
-        st.Page("pages/bertviz.py", title="BertViz", icon=":material/hub:"),
+        st.Page("pages/bertviz_views.py", title="BertViz", icon=":material/hub:", url_path="bertviz"),
     ],
     position="top",
 ).run()

@@ -5,10 +5,9 @@ from dataclasses import replace
 import streamlit as st
 
 from attnviz.errors import AttnvizError
-from attnviz.ui import comparing, say, texts
-from attnviz.ui import comparison_maps as maps
-from attnviz.ui import comparison_views as views
-from attnviz.ui.comparison_pair import paired
+from attnviz.ui import say, texts
+from attnviz.ui.comparison import forms, maps, views
+from attnviz.ui.comparison.pair import paired
 from attnviz.ui.page import focus_on, open_page
 from attnviz.ui.views import site_picker
 
@@ -17,15 +16,15 @@ if opening.model is None:
     say.caption("A saved trace comes without its model, so nothing new can be run. Choose a model to compare.")
     st.stop()
 with st.container(horizontal=True, vertical_alignment="center"):
-    mode = comparing.mode_picker()
+    mode = forms.mode_picker()
     st.space("stretch")
     with st.container(width="content"):
         texts.example_picker()
     opening = replace(opening, share=st.container(width="content"))
 
 try:
-    comparing.form(mode)
-    runs = comparing.runs(mode, opening.model)
+    forms.form(mode)
+    runs = forms.runs(mode, opening.model)
     if runs is None:
         st.stop()
     focus = focus_on(opening, runs[0].trace)

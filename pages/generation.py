@@ -6,8 +6,8 @@ import streamlit as st
 
 from attnviz.errors import AttnvizError
 from attnviz.figures.labels import head_words
-from attnviz.ui import generating, say, texts
-from attnviz.ui import generation_views as views
+from attnviz.ui import say, texts
+from attnviz.ui.generation import forms, views
 from attnviz.ui.page import open_page
 from attnviz.ui.session import selection
 
@@ -19,16 +19,16 @@ if opening.model is not None:
         texts.example_picker()
         opening = replace(opening, share=st.container())
     with wide:
-        generating.form()
-    if generating.writes(opening.model.info):
-        trace = generating.generated_for(opening.model, selection())
+        forms.form()
+    if forms.writes(opening.model.info):
+        trace = forms.generated_for(opening.model, selection())
 
 if trace is None or trace.prompt_length is None:
-    generating.nothing_written(trace)
+    forms.nothing_written(trace)
     st.stop()
 
 try:
-    written = generating.written_at(opening, trace)
+    written = forms.written_at(opening, trace)
     views.site_picker(trace, written.focus.head.site)
     views.scrub(written)
     views.strips(written)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from attnviz.edits import Head
 from attnviz.errors import InputError, ShapeError
+from attnviz.figures.drawing import MOST_CELLS, NO_VALUE, TICKS, Scale, axes, end_words, framed, middles, scaled
 from attnviz.figures.labels import (
     head_words,
     model_words,
@@ -26,16 +27,9 @@ from attnviz.info import ModelInfo
 from attnviz.trace import Trace, checked_position
 from attnviz.view import View
 
-Scale = Literal["sqrt", "linear", "log"]
 Window = tuple[int, int, int, int]
 
 _AS_IT_IS = View()
-_PAPER = {"light": "#ffffff", "dark": "#0e1117"}
-_INK = {"light": "#1c2030", "dark": "#e6e9f2"}
-_NO_VALUE = {"light": "#d9d4cc", "dark": "#4a463f"}  # a warm grey: no palette has it
-_MOST_CELLS = 512
-_LOG_FROM = 1e-4
-_TICKS = {"linear": (0, 0.25, 0.5, 0.75, 1), "sqrt": (0, 0.01, 0.05, 0.25, 1), "log": (1e-4, 1e-3, 1e-2, 0.1, 1)}
 
 
 def attention_map(
@@ -58,37 +52,37 @@ def attention_map(
     Above 512 units a side a cell is the largest of a block, and the subtitle says so. It shows where the head looks,
     not what that does: compare an edited run.
     """
-    if scale not in _TICKS:
+    if scale not in TICKS:
         raise InputError(f"scale is one of {', '.join(get_args(Scale))}; got {scale!r}.")
     seen = view.pattern(trace, head)
     row, below, col, right = _inside(window, (len(seen.queries), len(seen.keys)))
     weights = seen.shown()[row:below, col:right]
-    block = block_of((below - row, right - col), _MOST_CELLS)
+    block = block_of((below - row, right - col), MOST_CELLS)
     cells = largest_of_blocks(weights, block)
-    ends = np.array(_TICKS[scale])
+    ends = np.array(TICKS[scale])
     pooled = "largest attention" if block != (1, 1) else "attention"
     figure = go.Figure(
         go.Heatmap(
-            z=_scaled(cells, scale),
+            z=scaled(cells, scale),
             customdata=cells,
-            x=_middles(range(col, right), block[1]),
-            y=_middles(range(row, below), block[0]),
-            zmin=float(_scaled(np.zeros(1), scale)[0]),
-            zmax=float(_scaled(np.ones(1), scale)[0]),
+            x=middles(range(col, right), block[1]),
+            y=middles(range(row, below), block[0]),
+            zmin=float(scaled(np.zeros(1), scale)[0]),
+            zmax=float(scaled(np.ones(1), scale)[0]),
             colorscale=colorscale(theme, palette),
-            colorbar={"title": pooled, "tickvals": _scaled(ends, scale), "ticktext": _end_words(ends, scale)},
+            colorbar={"title": pooled, "tickvals": scaled(ends, scale), "ticktext": end_words(ends, scale)},
             hoverongaps=False,
             hovertemplate=f"query %{{y}} · key %{{x}}<br>{pooled} %{{customdata:.4f}}<extra></extra>",
         )
     )
-    _axes(figure, "xaxis", "key", *ticks(seen.keys.labels, range(col, right)))
-    _axes(figure, "yaxis", "query", *ticks(seen.queries.labels, range(row, below)))
+    axes(figure, "xaxis", "key", *ticks(seen.keys.labels, range(col, right)))
+    axes(figure, "yaxis", "query", *ticks(seen.queries.labels, range(row, below)))
     taken = seen.taken[row:below]
     notes = [sink_words(view, trace, head.site, taken), unit_words(view), pooled_words(block)]
     notes += ["Grey: taken away."] * bool(np.isnan(cells).any())
     title = f"Attention of {head_words(trace, head)}, {run_words(trace)}"
-    _framed(figure, title, (model_words(trace.info), *notes), theme)
-    return figure.update_layout(plot_bgcolor=_NO_VALUE[theme]) if np.isnan(cells).any() else figure
+    framed(figure, title, (model_words(trace.info), *notes), theme)
+    return figure.update_layout(plot_bgcolor=NO_VALUE[theme]) if np.isnan(cells).any() else figure
 
 
 def attention_row(
@@ -117,12 +111,12 @@ def attention_row(
             hovertemplate="key %{x} %{customdata}<br>attention %{y:.4f}<extra></extra>",
         )
     )
-    _axes(figure, "xaxis", "key", *ticks(seen.keys.labels))
-    figure.update_yaxes(title="attention (share of 1)", rangemode="tozero", gridcolor=_NO_VALUE[theme])
+    axes(figure, "xaxis", "key", *ticks(seen.keys.labels))
+    figure.update_yaxes(title="attention (share of 1)", rangemode="tozero", gridcolor=NO_VALUE[theme])
     words = f"Attention that {view.unit} {view.axes(trace, head.site)[0].at(query)} “{seen.queries.labels[0]}” pays"
     title = f"{words} in {head_words(trace, head)}, {run_words(trace)}"
     notes = [sink_words(view, trace, head.site, seen.taken), unit_words(view)]
-    return _framed(figure, title, (model_words(trace.info), *notes), theme)
+    return framed(figure, title, (model_words(trace.info), *notes), theme)
 
 
 def head_grid(
@@ -154,9 +148,9 @@ def head_grid(
             hovertemplate="L%{y}H%{x}<br>%{z:.4f}<extra></extra>",
         )
     )
-    _axes(figure, "xaxis", "head", list(range(scores.shape[1])), [str(i) for i in range(scores.shape[1])])
-    _axes(figure, "yaxis", "layer", list(range(scores.shape[0])), [str(i) for i in range(scores.shape[0])])
-    return _framed(figure, f"{name} of every head", (model_words(info),), theme)
+    axes(figure, "xaxis", "head", list(range(scores.shape[1])), [str(i) for i in range(scores.shape[1])])
+    axes(figure, "yaxis", "layer", list(range(scores.shape[0])), [str(i) for i in range(scores.shape[0])])
+    return framed(figure, f"{name} of every head", (model_words(info),), theme)
 
 
 def _inside(window: Window | None, shape: tuple[int, int]) -> Window:
@@ -166,39 +160,3 @@ def _inside(window: Window | None, shape: tuple[int, int]) -> Window:
     if not (0 <= row < below <= rows and 0 <= col < right <= cols):
         raise InputError(f"A window is (row, row, column, column) within {rows} × {cols} units; got {window}.")
     return row, below, col, right
-
-
-def _scaled(weights: npt.NDArray[Any], scale: Scale) -> npt.NDArray[Any]:
-    """Weights as colours run; NaN stays."""
-    if scale == "log":
-        return np.log10(np.maximum(weights, _LOG_FROM))
-    return np.sqrt(weights) if scale == "sqrt" else weights
-
-
-def _end_words(ends: npt.NDArray[Any], scale: Scale) -> list[str]:
-    return [f"≤ {x:.4f}" if scale == "log" and x == _LOG_FROM else f"{x:g}" for x in ends]
-
-
-def _middles(units: range, block: int) -> npt.NDArray[Any]:
-    """Where the cells of an axis stand: a block in the middle of its units."""
-    starts = np.arange(units.start, units.stop, block)
-    return starts if block == 1 else starts + (block - 1) / 2
-
-
-def _axes(figure: go.Figure, axis: str, title: str, positions: list[int], labels: list[str]) -> None:
-    options: dict[str, Any] = {"title": title, "tickvals": positions, "ticktext": labels, "constrain": "domain"}
-    if axis == "yaxis":
-        options |= {"autorange": "reversed", "scaleanchor": "x"} if len(positions) > 1 else {"autorange": "reversed"}
-    figure.update_layout({axis: options | {"showgrid": False, "zeroline": False}})
-
-
-def _framed(figure: go.Figure, title: str, subtitles: tuple[str, ...], theme: Theme) -> go.Figure:
-    lines = [plain(words) for words in subtitles if words]
-    figure.update_layout(
-        title={"text": plain(title), "subtitle": {"text": "<br>".join(lines)}},
-        paper_bgcolor=_PAPER[theme],
-        plot_bgcolor=_PAPER[theme],
-        font={"color": _INK[theme]},
-        margin={"l": 90, "r": 20, "t": 64 + 16 * len(lines), "b": 90},
-    )
-    return figure

@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from attnviz.compare import Difference, head_difference
 from attnviz.edits import Head
 from attnviz.errors import InputError
-from attnviz.figures.attention import _LOG_FROM, _MOST_CELLS, Scale, _axes, _framed, _middles, head_grid
+from attnviz.figures.attention import head_grid
+from attnviz.figures.drawing import LOG_FROM, MOST_CELLS, Scale, axes, framed, middles
 from attnviz.figures.labels import head_words, model_words, pooled_words, run_words, sink_words, ticks, unit_words
 from attnviz.figures.palette import Palette, Theme, diverging_colorscale
 from attnviz.figures.pooling import block_of, largest_of_blocks
@@ -44,7 +45,7 @@ def difference_map(
     found = head_difference(first, second, head, other=other, view=view)
     if not found.weights.size:
         raise InputError("Nothing in the two texts corresponds, so there is nothing to draw. Compare other texts.")
-    block = block_of((len(found.row_labels), len(found.col_labels)), _MOST_CELLS)
+    block = block_of((len(found.row_labels), len(found.col_labels)), MOST_CELLS)
     cells = largest_of_blocks(found.weights, block, signed=True)
     most = float(np.nanmax(np.abs(cells), initial=0)) or 1.0
     ends = np.array([-1, -0.5, -0.1, 0, 0.1, 0.5, 1]) * most
@@ -52,8 +53,8 @@ def difference_map(
         go.Heatmap(
             z=_signed(cells, scale),
             customdata=cells,
-            x=_middles(range(len(found.col_labels)), block[1]),
-            y=_middles(range(len(found.row_labels)), block[0]),
+            x=middles(range(len(found.col_labels)), block[1]),
+            y=middles(range(len(found.row_labels)), block[0]),
             zmin=-float(_signed(np.array([most]), scale)[0]),
             zmax=float(_signed(np.array([most]), scale)[0]),
             colorscale=diverging_colorscale(theme),
@@ -66,11 +67,11 @@ def difference_map(
             hovertemplate="query %{y} · key %{x}<br>difference %{customdata:+.4f}<extra></extra>",
         )
     )
-    _axes(figure, "xaxis", "key", *ticks(found.col_labels))
-    _axes(figure, "yaxis", "query", *ticks(found.row_labels))
+    axes(figure, "xaxis", "key", *ticks(found.col_labels))
+    axes(figure, "yaxis", "query", *ticks(found.row_labels))
     title = f"{_heads(first, head, second, other)}: second minus first, in attention"
     notes = [unit_words(view), sink_words(view, first, head.site, None), lone_words(found), pooled_words(block)]
-    return _framed(figure, title, (*_runs(first, second), *notes), theme)
+    return framed(figure, title, (*_runs(first, second), *notes), theme)
 
 
 def divergence_grid(
@@ -91,7 +92,7 @@ def divergence_grid(
     name = "Jensen-Shannon divergence (nats)"
     figure = head_grid(scores, second.info, name, palette=palette, theme=theme, high=None)
     what = f"{head_words(first, head)} of the first from every head of the second" if head else "of every head"
-    return _framed(figure, f"{name} {what}", _runs(first, second), theme)
+    return framed(figure, f"{name} {what}", _runs(first, second), theme)
 
 
 def lone_words(found: Difference) -> str:
@@ -113,7 +114,7 @@ def _signed(values: np.ndarray, scale: Scale) -> np.ndarray:
         raise InputError(f"scale is one of {', '.join(get_args(Scale))}; got {scale!r}.")
     size = np.abs(values)
     if scale == "log":
-        return np.sign(values) * np.log10(np.maximum(size, _LOG_FROM) / _LOG_FROM)
+        return np.sign(values) * np.log10(np.maximum(size, LOG_FROM) / LOG_FROM)
     return np.sign(values) * np.sqrt(size) if scale == "sqrt" else values
 
 

@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 import torch
 
 from attnviz.errors import InputError
-from attnviz.figures.attention import _TICKS, Scale, _axes, _end_words, _framed, _scaled
-from attnviz.figures.labels import _SITE_WORDS, model_words, run_words, sink_words, unit_words
+from attnviz.figures.drawing import TICKS, Scale, axes, end_words, framed, scaled
+from attnviz.figures.labels import SITE_WORDS, model_words, run_words, sink_words, unit_words
 from attnviz.figures.palette import Palette, Theme, colorscale
 from attnviz.overview import Overview
 from attnviz.trace import Trace
@@ -37,30 +37,30 @@ def head_gallery(
     A pixel is the largest attention of a block of queries and keys, and the hover gives it. It shows what heads look
     at on one text: a place to look closer, not a verdict.
     """
-    if scale not in _TICKS:
-        raise InputError(f"scale is one of {', '.join(_TICKS)}; got {scale!r}.")
+    if scale not in TICKS:
+        raise InputError(f"scale is one of {', '.join(TICKS)}; got {scale!r}.")
     weights = _mosaic(overview)
     layers, heads, height, width = overview.thumbnails.shape
-    ends = np.array(_TICKS[scale])
-    words = _end_words(ends, scale)
+    ends = np.array(TICKS[scale])
+    words = end_words(ends, scale)
     figure = go.Figure(
         go.Heatmap(
-            z=_scaled(weights, scale),
+            z=scaled(weights, scale),
             customdata=weights,
             x=_places(heads, width),
             y=_places(layers, height),
-            zmin=float(_scaled(np.zeros(1), scale)[0]),
-            zmax=float(_scaled(np.ones(1), scale)[0]),
+            zmin=float(scaled(np.zeros(1), scale)[0]),
+            zmax=float(scaled(np.ones(1), scale)[0]),
             colorscale=colorscale(theme, palette),
-            colorbar={"title": "largest<br>attention", "tickvals": _scaled(ends, scale), "ticktext": words},
+            colorbar={"title": "largest<br>attention", "tickvals": scaled(ends, scale), "ticktext": words},
             hoverongaps=False,
             hovertemplate="L%{y:.0f}H%{x:.0f}<br>largest attention %{customdata:.4f}<extra></extra>",
         )
     )
-    _axes(figure, "xaxis", "head", list(range(heads)), [str(i) for i in range(heads)])
-    _axes(figure, "yaxis", "layer", list(range(layers)), [str(i) for i in range(layers)])
+    axes(figure, "xaxis", "head", list(range(heads)), [str(i) for i in range(heads)])
+    axes(figure, "yaxis", "layer", list(range(layers)), [str(i) for i in range(layers)])
     site = trace.info.site(site)
-    which = f", {_SITE_WORDS[site]}" if len(trace.info.sites) > 1 else ""
+    which = f", {SITE_WORDS[site]}" if len(trace.info.sites) > 1 else ""
     taken = torch.from_numpy(overview.taken[overview.exists])
     queries, keys = (len(units) for units in view.axes(trace, site))
     notes = [sink_words(view, trace, site, taken), unit_words(view)]
@@ -69,7 +69,7 @@ def head_gallery(
             f"{queries} × {keys} {view.unit}s in {height} × {width} pixels, each the largest weight of a block."
         )
     title = f"Attention of every head{which}, {run_words(trace)}"
-    _framed(figure, title, (model_words(trace.info), *notes), theme)
+    framed(figure, title, (model_words(trace.info), *notes), theme)
     return figure.update_layout(height=max(450, 200 + 60 * layers))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from attnviz.edits import Head
-from attnviz.figures.attention import _NO_VALUE, _TICKS, Scale, _axes, _end_words, _framed, _middles, _scaled
+from attnviz.figures.drawing import NO_VALUE, TICKS, Scale, axes, end_words, framed, middles, scaled
 from attnviz.figures.labels import head_words, model_words, run_words, sink_words, ticks
 from attnviz.figures.palette import Palette, Theme, colorscale
 from attnviz.figures.pooling import block_of, largest_of_blocks
@@ -14,7 +14,7 @@ from attnviz.generated import movement, writers
 from attnviz.trace import Trace
 from attnviz.view import View
 
-_MOST_CELLS = 512
+MOST_CELLS = 512
 
 
 def movement_map(
@@ -38,35 +38,35 @@ def movement_map(
     token was written, not why it was.
     """
     moved = movement(trace, head, view=view)
-    block = block_of(moved.weights.shape, _MOST_CELLS)
+    block = block_of(moved.weights.shape, MOST_CELLS)
     cells = largest_of_blocks(moved.weights, block)
-    ends = np.array(_TICKS[scale])
+    ends = np.array(TICKS[scale])
     pooled = "attention" if block == (1, 1) else "largest attention"
     written = [trace.tokens[query + 1].text for query in writers(trace)]
     rows, cols = range(len(written)), range(len(moved.keys))
     figure = go.Figure(
         go.Heatmap(
-            z=_scaled(cells, scale),
+            z=scaled(cells, scale),
             customdata=cells,
-            x=_middles(cols, block[1]),
-            y=_middles(rows, block[0]),
-            zmin=float(_scaled(np.zeros(1), scale)[0]),
-            zmax=float(_scaled(np.ones(1), scale)[0]),
+            x=middles(cols, block[1]),
+            y=middles(rows, block[0]),
+            zmin=float(scaled(np.zeros(1), scale)[0]),
+            zmax=float(scaled(np.ones(1), scale)[0]),
             colorscale=colorscale(theme, palette),
-            colorbar={"title": pooled, "tickvals": _scaled(ends, scale), "ticktext": _end_words(ends, scale)},
+            colorbar={"title": pooled, "tickvals": scaled(ends, scale), "ticktext": end_words(ends, scale)},
             hoverongaps=False,
             hovertemplate=f"step %{{y}} · key %{{x}}<br>{pooled} %{{customdata:.4f}}<extra></extra>",
         )
     )
-    _axes(figure, "xaxis", "key", *ticks(moved.keys.labels, cols))
-    _axes(figure, "yaxis", "token written", *ticks(written, rows))
+    axes(figure, "xaxis", "key", *ticks(moved.keys.labels, cols))
+    axes(figure, "yaxis", "token written", *ticks(written, rows))
     taken = sink_words(view, trace, head.site, moved.taken)
     notes = [taken, step_unit_words(view)]
     notes += [f"Each cell is the largest weight of {block[0]} × {block[1]} cells."] * (block != (1, 1))
     notes += ["Grey: not there yet, or taken away."] * bool(np.isnan(cells).any())
     title = f"Attention of {head_words(trace, head)} while writing, {run_words(trace)}"
-    _framed(figure, title, (model_words(trace.info), " ".join(note for note in notes if note)), theme)
-    return figure.update_layout(plot_bgcolor=_NO_VALUE[theme])
+    framed(figure, title, (model_words(trace.info), " ".join(note for note in notes if note)), theme)
+    return figure.update_layout(plot_bgcolor=NO_VALUE[theme])
 
 
 def step_unit_words(view: View) -> str:

@@ -13,7 +13,7 @@ from attnviz.trace import Trace
 from attnviz.view import View
 
 KIND_WORDS = {"first": "first token", "special": "special tokens", "punctuation": "punctuation"}
-_SITE_WORDS = {"encoder": "encoder self-attention", "decoder": "decoder self-attention", "cross": "cross-attention"}
+SITE_WORDS = {"encoder": "encoder self-attention", "decoder": "decoder self-attention", "cross": "cross-attention"}
 
 
 def plain(text: str, limit: int | None = None) -> str:
@@ -40,7 +40,7 @@ def run_words(trace: Trace) -> str:
 def head_words(trace: Trace, head: Head) -> str:
     """Which head, and of which attention where a model has several."""
     site = trace.info.site(head.site)
-    return f"L{head.layer}H{head.head}" + (f", {_SITE_WORDS[site]}" if len(trace.info.sites) > 1 else "")
+    return f"L{head.layer}H{head.head}" + (f", {SITE_WORDS[site]}" if len(trace.info.sites) > 1 else "")
 
 
 def sink_words(view: View, trace: Trace, site: str | None, taken: torch.Tensor | None) -> str:

@@ -16,7 +16,7 @@ from attnviz.figures.palette import Theme
 from attnviz.settings import settings
 from attnviz.trace import Trace
 from attnviz.ui import say, work
-from attnviz.ui.framed_component import framed
+from attnviz.ui.components.framed import framed
 from attnviz.ui.jobs import Job
 from attnviz.ui.selection import Focus
 from attnviz.ui.session import selection

@@ -18,7 +18,7 @@ from attnviz.overview import Overview, overview
 from attnviz.settings import settings
 from attnviz.trace import Trace
 from attnviz.ui import say
-from attnviz.ui.gallery_component import Pair, gallery
+from attnviz.ui.components.gallery import Pair, gallery
 from attnviz.ui.head_choice import choice
 from attnviz.ui.jobs import Job
 from attnviz.ui.reading import palette_of

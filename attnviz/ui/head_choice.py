@@ -18,7 +18,7 @@ from attnviz.overview import Overview
 from attnviz.tokens import Token
 from attnviz.trace import Trace
 from attnviz.ui import say
-from attnviz.ui.gallery_component import Pair
+from attnviz.ui.components.gallery import Pair
 from attnviz.ui.selection import SCORES, Focus
 from attnviz.ui.session import act, select, selection
 from attnviz.ui.views import SCORE_TITLES

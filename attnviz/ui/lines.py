@@ -15,8 +15,9 @@ from attnviz.heads import Scores
 from attnviz.lines import MOST_EDGES, Edges, strongest_edges
 from attnviz.settings import settings
 from attnviz.trace import Trace
-from attnviz.ui import lines_component, say, views, work
+from attnviz.ui import say, views, work
 from attnviz.ui.components import matrix
+from attnviz.ui.components.lines import lines as lines_component
 from attnviz.ui.export import export_bar
 from attnviz.ui.jobs import Job
 from attnviz.ui.python_lines import lines_lines
@@ -138,7 +139,7 @@ def edges_of(trace: Trace, focus: Focus, one: bool) -> Edges:
 
 def picture(trace: Trace, focus: Focus, edges: Edges) -> None:
     """The lines; a click on a token selects it."""
-    lines_component.lines(
+    lines_component(
         edges,
         key="lines",
         heads=[_name(head) for head in focus.heads],

@@ -14,7 +14,7 @@ from typing import Any, get_args
 from attnviz.edits import Head
 from attnviz.embedded import EMBEDDED
 from attnviz.errors import HeadError
-from attnviz.figures.attention import Scale
+from attnviz.figures.drawing import Scale
 from attnviz.figures.palette import PALETTES, Palette
 from attnviz.info import ModelInfo
 from attnviz.tokens import Token

@@ -59,10 +59,10 @@ def strip(trace: Trace, focus: Focus) -> None:
         row.keys.labels,
         weights,
         key="strip",
-        **_flow(row.keys, keys),
+        **flow(row.keys, keys),
         palettes=palette_of(selection().palette),
         scale=selection().scale,
-        high=_round_up(float(np.nanmax(weights, initial=0.0))),
+        high=round_up(float(np.nanmax(weights, initial=0.0))),
         selected=None if apart else row.keys.at(focus.query),
         target=row.keys.at(focus.key),
         label=f"The text. Pick a {focus.view.unit} to make it the {'key' if apart else 'query'}.",
@@ -81,7 +81,7 @@ def _query_strip(queries: Sequence[Token], focus: Focus, units: Units) -> None:
         units.labels,
         np.zeros(len(units), np.float32),
         key="query-strip",
-        **_flow(units, queries),
+        **flow(units, queries),
         palettes=palette_of(selection().palette),
         high=1.0,
         selected=units.at(focus.query),
@@ -96,7 +96,7 @@ def _query_strip(queries: Sequence[Token], focus: Focus, units: Units) -> None:
 _LINK = "trace"  # what is pointed at in one of a page's pictures is marked in the others
 
 
-def _flow(units: Units, tokens: Sequence[Token]) -> dict[str, Any]:
+def flow(units: Units, tokens: Sequence[Token]) -> dict[str, Any]:
     """How units run as a text: their kinds, line breaks, and which stand apart from the one before."""
     firsts = [tokens[start] for start, _ in units.spans]
     words = [
@@ -149,7 +149,7 @@ def grid(scores: Scores, score: str, focus: Focus) -> None:
         value_name=SCORE_TITLES[score].lower(),
         palettes=palette_of(selection().palette),
         low=0.0,
-        high=_round_up(most, limit=math.inf if score == "distance" else 1.0),
+        high=round_up(most, limit=math.inf if score == "distance" else 1.0),
         selected=(focus.head.layer, focus.head.head),
         label="All heads, layers down and heads across. Pick one to see its map.",
         cell="free",
@@ -282,7 +282,7 @@ def _counted(count: int, one: str, many: str) -> str:
     return f"the {count} {many}" if count > 1 else f"the {one}"
 
 
-def _round_up(value: float, limit: float = 1.0) -> float:
+def round_up(value: float, limit: float = 1.0) -> float:
     """The next of 1, 2, 5 times a power of ten, so that a colour scale ends on a round number; at most `limit`."""
     if not value > 0:
         return 1.0

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 import attnviz
 from attnviz import compare
-from attnviz.ui.comparison_maps import Axes
+from attnviz.ui.comparison.maps import Axes
 from attnviz.ui.session import stores
 
 SECONDS = 240  # a run of the page; the first one reads a model

@@ -19,8 +19,7 @@ HOSTILE = "<img src=x onerror=alert(1)> </script> *bold* $x$"
 
 
 def opened(page: str, **parameters: str) -> AppTest:
-    # As text: from a file its folder would come first in sys.path, and pages/bertviz.py is not the package bertviz.
-    test = AppTest.from_string((ROOT / "pages" / f"{page}.py").read_text("utf-8"), default_timeout=SECONDS)
+    test = AppTest.from_file(str(ROOT / "pages" / f"{page}.py"), default_timeout=SECONDS)
     for name, value in parameters.items():
         test.query_params[name] = value
     return test.run()
@@ -106,7 +105,7 @@ def test_a_smaller_share_draws_fewer_lines() -> None:
 
 
 def test_a_page_of_bertviz_is_made_on_request_and_its_size_said_before() -> None:
-    test = opened("bertviz")
+    test = opened("bertviz_views")
     assert_fine(test)
     said = next(element.value for element in test.markdown if element.value.startswith("About "))
     number, unit = re.fullmatch(r"About ([\d.]+) (MB|kB)", said).groups()  # type: ignore[union-attr]
@@ -129,7 +128,7 @@ def test_a_page_of_bertviz_is_made_on_request_and_its_size_said_before() -> None
 @pytest.mark.parametrize("model", ["smollm2", "minilm", "dates"])
 @pytest.mark.parametrize("kind", ["head", "model", "neuron"])
 def test_every_view_of_every_family_can_be_made(model: str, kind: str) -> None:
-    test = opened("bertviz", model=model, **({} if model == "dates" else {"with_text": HOSTILE}))
+    test = opened("bertviz_views", model=model, **({} if model == "dates" else {"with_text": HOSTILE}))
     test.segmented_control(key="bertviz-kind").set_value(kind).run()
     assert_fine(test)
     test.button(key="bertviz-make").click().run()
@@ -140,7 +139,7 @@ def test_every_view_of_every_family_can_be_made(model: str, kind: str) -> None:
 
 
 def test_pages_that_stay_are_bounded() -> None:
-    test = opened("bertviz")
+    test = opened("bertviz_views")
     for layer in range(6):
         test.multiselect[0].set_value([layer]).run()
         test.button(key="bertviz-make").click().run()
@@ -150,7 +149,7 @@ def test_pages_that_stay_are_bounded() -> None:
 
 def test_a_page_that_is_too_large_is_refused_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bertviz, "MOST_BYTES", 1000)
-    test = opened("bertviz")
+    test = opened("bertviz_views")
     assert [exception.message for exception in test.exception] == []
     assert test.button(key="bertviz-make").disabled
     assert "the most is 1 kB" in test.error[0].value.replace("\\", "")
@@ -158,7 +157,7 @@ def test_a_page_that_is_too_large_is_refused_with_its_size(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("model", ["smollm2", "minilm", "dates"])
 def test_products_are_shown_for_every_family(model: str) -> None:
-    test = opened("bertviz", model=model)
+    test = opened("bertviz_views", model=model)
     test.segmented_control(key="bertviz-kind").set_value("products").run()
     assert_fine(test)
     keys, dimensions = (frame.value for frame in test.dataframe)
@@ -181,7 +180,7 @@ def test_a_view_only_model_has_no_vectors_to_show(monkeypatch: pytest.MonkeyPatc
         return dataclasses.replace(trace, attention={"decoder": stored})
 
     monkeypatch.setattr(work, "trace_for", patterns_only)
-    test = opened("bertviz")
+    test = opened("bertviz_views")
     assert_fine(test)
     for kind in ("neuron", "products"):
         test.segmented_control(key="bertviz-kind").set_value(kind).run()

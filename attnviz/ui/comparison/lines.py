@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attnviz.edits import Head
-from attnviz.ui.comparison_pair import Pair
+from attnviz.ui.comparison.pair import Pair
 from attnviz.ui.python_lines import literal
 from attnviz.view import View
 

@@ -20,12 +20,12 @@ from attnviz.text import visible
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.components import matrix, token_strip
+from attnviz.ui.components.scrubber import scrubber
 from attnviz.ui.export import export_bar
-from attnviz.ui.generating import Written, movement_lines
+from attnviz.ui.generation.forms import Written, movement_lines
 from attnviz.ui.reading import palette_of
-from attnviz.ui.scrubber_component import scrubber
 from attnviz.ui.session import select, selection
-from attnviz.ui.views import MAP_SIDE, SITE_TITLES, _flow, _round_up, grid
+from attnviz.ui.views import MAP_SIDE, SITE_TITLES, flow, grid, round_up
 from attnviz.units import Units
 
 _WINDOW = "attnviz_generation_window"
@@ -102,10 +102,10 @@ def _strip(
         units.labels,
         weights,
         key="source-strip" if key_only else "strip",
-        **_flow(units, tokens),
+        **flow(units, tokens),
         palettes=palette_of(selection().palette),
         scale=cast(Any, selection().scale),
-        high=_round_up(float(np.nanmax(weights, initial=0.0))),
+        high=round_up(float(np.nanmax(weights, initial=0.0))),
         selected=None if key_only else units.at(focus.query),
         target=units.at(focus.key) if value else None,
         label=f"What was read. Pick a {unit} to make it the key."

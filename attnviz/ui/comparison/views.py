@@ -22,9 +22,9 @@ from attnviz.heads import Scores
 from attnviz.text import visible
 from attnviz.trace import Trace
 from attnviz.ui import say
-from attnviz.ui.comparison_lines import divergence_lines
-from attnviz.ui.comparison_maps import round_up
-from attnviz.ui.comparison_pair import Pair, divergence, nearest
+from attnviz.ui.comparison.lines import divergence_lines
+from attnviz.ui.comparison.maps import round_up
+from attnviz.ui.comparison.pair import Pair, divergence, nearest
 from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
 from attnviz.ui.reading import palette_of
@@ -32,7 +32,7 @@ from attnviz.ui.selection import Focus
 from attnviz.ui.session import select, selection
 from attnviz.units import Units
 
-_STYLE = (Path(__file__).resolve().parents[2] / "assets/compare/aligned.css").read_text("utf-8")
+_STYLE = (Path(__file__).resolve().parents[3] / "assets/compare/aligned.css").read_text("utf-8")
 _MOST = 6  # heads that are named under the grid
 _PREDICTED = 6  # tokens
 

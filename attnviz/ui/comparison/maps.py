@@ -20,8 +20,8 @@ from attnviz.figures.palette import DIVERGING
 from attnviz.figures.pooling import block_of, largest_of_blocks
 from attnviz.trace import Trace
 from attnviz.ui import say
-from attnviz.ui.comparison_lines import difference_lines
-from attnviz.ui.comparison_pair import Pair, Run
+from attnviz.ui.comparison.lines import difference_lines
+from attnviz.ui.comparison.pair import Pair, Run
 from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
 from attnviz.ui.reading import palette_of

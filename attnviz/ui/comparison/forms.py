@@ -14,7 +14,7 @@ from attnviz.models import Model
 from attnviz.settings import settings
 from attnviz.text import check_text
 from attnviz.ui import say, work
-from attnviz.ui.comparison_pair import Run
+from attnviz.ui.comparison.pair import Run
 from attnviz.ui.selection import COMPARISONS
 from attnviz.ui.session import act, examples, select, selection, stores, text_of
 

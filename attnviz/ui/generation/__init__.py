@@ -1,0 +1,1 @@
+"""The Generation page: its form and run, what is drawn of the steps."""
