@@ -3,6 +3,7 @@
 import streamlit as st
 
 from attnviz.ui.frame import frame
+from attnviz.ui.session import end_run
 
 frame()
 st.navigation(
@@ -16,3 +17,4 @@ st.navigation(
     ],
     position="top",
 ).run()
+end_run()

@@ -118,6 +118,7 @@ class Model:
         temperature: float = 1.0,
         edits: Sequence[Edit] = (),
         chat_template: bool = False,
+        compact: bool = False,
         progress: Progress | None = None,
     ) -> Trace:
         """Let the model continue a text (or translate it), and trace prompt and continuation as one run.
@@ -126,16 +127,16 @@ class Model:
         model's end token. Greedy unless a seed is given; the edits hold while writing and in the trace.
 
         progress   called with (tokens written, most tokens) after each token; raise from it to stop
-        raises     as `trace`; Unsupported for a model that does not generate
+        raises     as `trace`, which also has `compact`; Unsupported for a model that does not generate
         """
         if not self.info.has_vocabulary or self.info.family == "encoder":
             raise Unsupported(f"{self.name} is an {self.info.family} without a next token: it cannot generate.")
         source = self._encoded(text, input_ids, chat_template)
         ids = self._written(source, checked(edits), Writing(max_new_tokens, seed, temperature, progress))
         if self.info.family == "encoder-decoder":
-            made = self.trace(input_ids=source.ids, decoder_input_ids=ids, edits=edits)
+            made = self.trace(input_ids=source.ids, decoder_input_ids=ids, edits=edits, compact=compact)
             return replace(made, source_text=source.text, source_tokens=source.tokens, prompt_length=1)
-        made = self.trace(input_ids=ids, edits=edits)
+        made = self.trace(input_ids=ids, edits=edits, compact=compact)
         given = len(source.ids)
         marked = tuple(replace(a, template=b.template) for a, b in zip(made.tokens, source.tokens, strict=False))
         return replace(made, tokens=marked + made.tokens[given:], prompt_length=given)

@@ -34,7 +34,7 @@ PAGES: dict[str, dict[str, str]] = {
     "all_heads": {"score": "previous"},
     "lines": {"heads": "L23H3.L20H0"},
     "generation": {},
-    "compare": {"with_other": OTHER},
+    "compare": {"with_second": OTHER},
     "bertviz": {},
 }
 MORE: dict[str, tuple[dict[str, str], dict[str, Any]]] = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.pages_manager import PagesManager
 
 from attnviz.models import Model
 from attnviz.trace import Trace
@@ -14,7 +15,7 @@ from attnviz.ui import say, texts, work
 from attnviz.ui.frame import model_facts, model_picker
 from attnviz.ui.reading import reading_panel
 from attnviz.ui.selection import Focus
-from attnviz.ui.session import saved_trace, selection, show, take_notes
+from attnviz.ui.session import page, saved_trace, selection, show, take_notes
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ def open_page(title: str, *, text: bool = True) -> Opening:
     title   for those who hear the page; the others see it in the navigation
     text   whether the page reads the one text of the Selection, and so shows its box
     """
+    _from_the_front_door()
+    page(title)
     texts.first_text()
     st.html(f'<h1 class="attnviz-hidden">{html.escape(title)}</h1>')
     with st.sidebar:
@@ -59,6 +62,14 @@ def open_page(title: str, *, text: bool = True) -> Opening:
         model_facts(model.info)
         texts.chat_switch(model)
     return Opening(model, None, facts, share, extras)
+
+
+def _from_the_front_door() -> None:
+    """Run app.py first. The very first visit to a server may come to a page: Streamlit then takes pages/ as it used to
+    before st.navigation, and runs the page by itself."""
+    if PagesManager.uses_pages_directory:
+        PagesManager.uses_pages_directory = False
+        st.rerun()
 
 
 def traced(opening: Opening) -> Trace:

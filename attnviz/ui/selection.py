@@ -56,7 +56,8 @@ class Selection:
     """Model, text, head, query and key; None leaves the choice to `fit`.
 
     text        key of the text in the text store; "" before there is one
-    other       key of the second text: one to compare with, or the target of an encoder-decoder
+    other       key of a text beside it: the target of an encoder-decoder, or for Similarity one to measure against
+    second      key of the second text of a comparison
     chat        the text is wrapped in the model's chat template
     queries     positions chosen together, and `keys` likewise; () for the one query, the one key
     heads       (layer, head) chosen together; () for the one head
@@ -65,7 +66,8 @@ class Selection:
     window      the part of the map that is shown
     share       of the mass, held by the edges that are drawn
     length, seed, warmth       of a generation: most tokens, the seed or None for greedy, the temperature
-    comparison  what is compared: one of COMPARISONS; other_model, filling (key of a text), and the other side's head
+    comparison  what is compared: one of COMPARISONS; other_model; second and filling, keys of texts; and
+                other_layer and other_head, the other side's head
     """
 
     model: str = ""
@@ -94,6 +96,7 @@ class Selection:
     warmth: float = 1.0
     comparison: str = COMPARISONS[0]
     other_model: str = ""
+    second: str = ""
     filling: str = ""
     other_layer: int | None = None
     other_head: int | None = None
@@ -199,6 +202,7 @@ _FIELDS: dict[str, address.Field] = {
     "warmth": address.fraction(0.01, 5.0),
     "comparison": address.one_of(COMPARISONS),
     "other_model": _NAME,
+    "second": _KEY,
     "filling": _KEY,
 }
 _DEFAULTS = {field.name: field.default for field in fields(Selection)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,9 @@ from attnviz.ui.stores import ModelPool, TextStore, TraceCache
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _SELECTION, _URL, _NOTES = "attnviz_selection", "attnviz_url", "attnviz_notes"
 _ACTED, _LATE = "attnviz_acted", "attnviz_late_url"
+_PAGE, _CUT, _LEFT = "attnviz_page", "attnviz_run_under_way", "attnviz_left_urls"
+_LATE_SECONDS = 2.0  # how long a browser may go on sending an address that was replaced
+TEXTS = ("text", "other", "second", "filling")  # fields of the Selection that hold keys of texts
 _NO_PLACE: dict[str, Any] = {"query": None, "key": None, "queries": (), "keys": (), "sunk": (), "window": None}
 _NO_HEAD: dict[str, Any] = {"layer": None, "head": None, "site": None, "heads": ()}
 
@@ -53,11 +57,11 @@ def examples() -> list[dict[str, str]]:
 def selection() -> Selection:
     """This session's Selection. An address typed, reloaded or gone back to wins over what the session held."""
     params = {name: st.query_params[name] for name in st.query_params}
-    known = (st.session_state.get(_URL), st.session_state.get(_LATE))
+    known = (st.session_state.get(_URL), *st.session_state.get(_LATE, ()))
     if _SELECTION not in st.session_state or (params and params not in known):
-        shared = {name: params.pop(f"with_{name}", "")[: settings().max_chars] for name in ("text", "other")}
+        shared = {name: params.pop(f"with_{name}", "")[: settings().max_chars] for name in TEXTS}
         chosen, problems = Selection.from_params(params)
-        for name in ("text", "other", "filling"):
+        for name in TEXTS:
             key = getattr(chosen, name)
             saved = name == "text" and chosen.model == SAVED
             kept = stores().saved.get((SAVED, key)) if saved else stores().texts.get(key)
@@ -79,15 +83,42 @@ def show(chosen: Selection) -> None:
     """Make `chosen` what this session looks at, and put it in the URL."""
     st.session_state[_SELECTION] = chosen
     params = chosen.to_params()
+    if st.session_state.get(_URL) != params:
+        left = [(when, url) for when, url in st.session_state.get(_LEFT, []) if _recent(when)]
+        st.session_state[_LEFT] = [*left, (time.monotonic(), st.session_state.get(_URL))]
     st.session_state[_URL] = params
     if {name: st.query_params[name] for name in st.query_params} != params:
         st.query_params.from_dict(params)
 
 
 def begin_run() -> None:
-    """Call first in a run. One that a widget started may carry an address that is late: its own change comes first."""
-    acted = st.session_state.pop(_ACTED, False)
-    st.session_state[_LATE] = {name: st.query_params[name] for name in st.query_params} if acted else None
+    """Call first in a run: an address that comes with it may be late, and the session's own changes come first.
+
+    So it is in a run that a widget started, and in one that came so early that the run before was cut short.
+    """
+    late = []
+    if st.session_state.pop(_ACTED, False):
+        late.append({name: st.query_params[name] for name in st.query_params})
+    if st.session_state.get(_CUT):
+        late += [url for when, url in st.session_state.get(_LEFT, []) if _recent(when)]
+    st.session_state[_LATE] = late
+    st.session_state[_CUT] = True
+
+
+def end_run() -> None:
+    """Call last in a run: it was not cut short by the next one."""
+    st.session_state[_CUT] = False
+
+
+def _recent(when: float) -> bool:
+    return time.monotonic() - when < _LATE_SECONDS
+
+
+def page(name: str = "") -> str:
+    """The page that is shown; with a name, from now on that one."""
+    if name:
+        st.session_state[_PAGE] = name
+    return str(st.session_state.get(_PAGE, ""))
 
 
 def act() -> None:

@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
-import numpy as np
 from cachetools import LRUCache, TTLCache
 
 from attnviz.memory import release_memory
@@ -127,6 +126,5 @@ def _nbytes(value: Any) -> int:
     if isinstance(value, Trace):
         # Each token is about a quarter of a kilobyte of Python objects.
         return value.nbytes + 256 * len(value.tokens)
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    return 1024
+    size = getattr(value, "nbytes", 1024)  # arrays, and what is made of them
+    return size if isinstance(size, int) else 1024

@@ -7,16 +7,13 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from attnviz.errors import TextError
 from attnviz.models import Model
 from attnviz.settings import settings
-from attnviz.text import check_text
-from attnviz.ui import say
-from attnviz.ui.session import act, examples, select, selection, show, stores, text_of
+from attnviz.ui import boxes, say
+from attnviz.ui.session import TEXTS, examples, select, selection, show, stores, text_of
 from attnviz.ui.work import retry
 
-_DRAFT, _DRAFT_OF = "draft", "draft-of"
-_OTHER, _OTHER_OF = "other-text", "other-of"
+_DRAFT, _OTHER = "draft", "other-text"
 _URL_CHARS = 2_000  # what browsers, mail and chat programs pass on whole
 
 
@@ -29,9 +26,7 @@ def first_text() -> None:
 
 def text_form() -> None:
     """The text and the button that runs it; what was typed stays, whatever comes of it."""
-    chosen = selection()
-    if st.session_state.get(_DRAFT_OF) != chosen.text or _DRAFT not in st.session_state:
-        st.session_state[_DRAFT], st.session_state[_DRAFT_OF] = text_of(chosen.text), chosen.text
+    boxes.fill(_DRAFT, "text")
     with st.form("text-form", border=False):
         wide, narrow = st.columns([8, 1], vertical_alignment="bottom", gap="small")
         wide.text_area(
@@ -41,24 +36,8 @@ def text_form() -> None:
             label_visibility="collapsed",
             placeholder="Type or paste a text for the model to read.",
         )
-        submitted = narrow.form_submit_button("Run", type="primary", width="stretch", on_click=act)
-    if submitted:
-        use_text(st.session_state[_DRAFT])
-
-
-def use_text(text: str) -> None:
-    """Make a text the selected one; says what is wrong with it, and stops the page, if it cannot be."""
-    retry()
-    if text == text_of(selection().text):
-        return
-    try:
-        check_text(text, max_chars=settings().max_chars)
-    except TextError as error:
-        say.problem(error)
-        st.stop()
-    key = stores().texts.put(text)
-    st.session_state[_DRAFT_OF] = key
-    select(text=key)
+        narrow.form_submit_button("Run", type="primary", width="stretch", on_click=lambda: boxes.take({"text": _DRAFT}))
+    boxes.complain()
 
 
 def example_picker() -> None:
@@ -91,17 +70,14 @@ def target_field(model: Model) -> None:
 
 def other_field(label: str, placeholder: str, **changes: None) -> None:
     """The second text of the Selection; a new one also makes `changes`."""
-    chosen = selection()
-    # Streamlit forgets a box that was not drawn, so what it holds is compared with the Selection, not remembered.
-    if st.session_state.get(_OTHER_OF) != chosen.other or _OTHER not in st.session_state:
-        st.session_state[_OTHER], st.session_state[_OTHER_OF] = text_of(chosen.other), chosen.other
-
-    def typed() -> None:
-        text = st.session_state[_OTHER]
-        st.session_state[_OTHER_OF] = stores().texts.put(text) if text.strip() else ""
-        select(other=st.session_state[_OTHER_OF], **changes)
-
-    st.text_input(label, key=_OTHER, on_change=typed, max_chars=settings().max_chars, placeholder=placeholder)
+    boxes.fill(_OTHER, "other")
+    st.text_input(
+        label,
+        key=_OTHER,
+        on_change=lambda: boxes.take({"other": _OTHER}, lambda: dict(changes)),
+        max_chars=settings().max_chars,
+        placeholder=placeholder,
+    )
 
 
 def chat_switch(model: Model) -> None:
@@ -125,10 +101,9 @@ def share() -> None:
         st.caption("Link to this view. The text stays on this server and is forgotten some time after its last use.")
         st.code(f"{base}?{urlencode(params)}", language=None, wrap_lines=True)
         if st.toggle("Put the text into the link", key="share-text"):
-            text = text_of(selection().text)
-            without_keys = {name: value for name, value in params.items() if name not in ("text", "other")}
-            other = text_of(selection().other)
-            texts = {"with_text": text} | ({"with_other": other} if other else {})
+            without_keys = {name: value for name, value in params.items() if name not in TEXTS}
+            kept = {f"with_{name}": text_of(params[name]) for name in TEXTS if name in params}
+            texts = {name: text for name, text in kept.items() if text}
             link = f"{base}?{urlencode(without_keys | texts)}"
             if len(link) > _URL_CHARS:
                 st.info(f"The text is too long for a link: {len(link):,} characters, {_URL_CHARS:,} at most.")

@@ -19,7 +19,7 @@ from attnviz.text import check_text
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.jobs import Job
-from attnviz.ui.selection import Focus, Selection
+from attnviz.ui.selection import SAVED, Focus, Selection
 from attnviz.ui.session import stores, text_of
 
 _JOBS, _FAILED, _LAST = "attnviz_jobs", "attnviz_failed", "attnviz_last_trace"
@@ -90,7 +90,8 @@ def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
     if chosen.score == "between":
         return heads.attention_between(trace, focus.queries, focus.keys, site=site, view=view)
     name = chosen.model or settings().default_model
-    key = (name, chosen.score, digest(trace.text), digest(trace.source_text), chosen.chat, site, view)
+    opened = chosen.text if chosen.model == SAVED else ""  # two files may hold one text
+    key = (name, chosen.score, digest(trace.text), digest(trace.source_text), chosen.chat, opened, site, view)
     found = stores().traces.get(key)
     if found is not None:
         return cast(np.ndarray, found)
@@ -151,7 +152,12 @@ def finished(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any]) 
         place = st.empty()
         with place.container(border=True):
             bar = st.progress(0.0, _progress_words(title, job))
-            st.button("Cancel", on_click=job.cancel, key=f"cancel-{key[0]}", icon=":material/stop_circle:")
+            st.button(
+                "Cancel",
+                on_click=job.cancel,
+                key=f"cancel-{key[0]}-{digest(repr(key))[:8]}",
+                icon=":material/stop_circle:",
+            )
             while not job.wait(0.1) and not job.cancelled:
                 bar.progress(job.share, _progress_words(title, job))
         place.empty()

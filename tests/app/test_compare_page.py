@@ -78,7 +78,7 @@ def test_the_offered_second_text_is_compared(page: Page) -> None:
 
 
 def test_two_texts_name_the_heads_that_differ_most(page: Page, smollm2: attnviz.Model) -> None:
-    test = page(with_text=FIRST, with_other=SWAPPED)
+    test = page(with_text=FIRST, with_second=SWAPPED)
     assert_fine(test)
     runs = smollm2.trace(FIRST), smollm2.trace(SWAPPED)
     scores = compare.divergence(*runs)
@@ -90,7 +90,7 @@ def test_two_texts_name_the_heads_that_differ_most(page: Page, smollm2: attnviz.
 
 
 def test_a_named_head_is_looked_at_in_both(page: Page) -> None:
-    test = page(with_text=FIRST, with_other=SWAPPED, layer="0", head="0")
+    test = page(with_text=FIRST, with_second=SWAPPED, layer="0", head="0")
     first = most(test)[0]
     test.button_group(key="named-both").select(first).run()
     assert_fine(test)
@@ -100,7 +100,7 @@ def test_a_named_head_is_looked_at_in_both(page: Page) -> None:
 
 
 def test_typed_texts_are_compared_and_stay(page: Page) -> None:
-    test = page(with_text=FIRST, with_other=SWAPPED)
+    test = page(with_text=FIRST, with_second=SWAPPED)
     test.text_area(key="compare-second").set_value("When Mary and Bill went to the store")
     press(test, "Compare")
     assert_fine(test)
@@ -111,7 +111,7 @@ def test_typed_texts_are_compared_and_stay(page: Page) -> None:
 
 
 def test_a_text_that_cannot_be_read_is_named_and_kept(page: Page) -> None:
-    test = page(with_text=FIRST, with_other=SWAPPED)
+    test = page(with_text=FIRST, with_second=SWAPPED)
     test.text_area(key="compare-second").set_value("bad \x00 text")
     press(test, "Compare")
     assert [exception.message for exception in test.exception] == []
@@ -121,13 +121,13 @@ def test_a_text_that_cannot_be_read_is_named_and_kept(page: Page) -> None:
 
 
 def test_texts_with_nothing_in_common_are_refused_in_a_sentence(page: Page) -> None:
-    test = page(with_text="one two three", with_other="four")
+    test = page(with_text="one two three", with_second="four")
     assert [exception.message for exception in test.exception] == []
     assert "nothing can be compared" in test.error[0].value
 
 
 def test_templates_are_filled_with_one_input(page: Page) -> None:
-    test = page(comparison="templates", with_text="The capital of {input} is", with_other="I love {input} {0} {x}")
+    test = page(comparison="templates", with_text="The capital of {input} is", with_second="I love {input} {0} {x}")
     assert_fine(test)
     assert "give an input" in said(test)
     test.text_input(key="compare-input").set_value("{input} France")
@@ -140,7 +140,7 @@ def test_templates_are_filled_with_one_input(page: Page) -> None:
 
 
 def test_a_template_without_a_place_for_the_input_is_said(page: Page) -> None:
-    test = page(comparison="templates", with_text="The capital is", with_other="Of {input} it is")
+    test = page(comparison="templates", with_text="The capital is", with_second="Of {input} it is")
     assert_fine(test)
     assert "in both templates" in said(test)
     assert headings(test) == []
@@ -180,7 +180,7 @@ def test_a_second_model_that_cannot_be_opened_is_a_sentence(page: Page) -> None:
 
 
 def test_an_encoder_decoder_writes_what_it_writes_of_both_texts(page: Page) -> None:
-    test = page(model="dates", with_text="the 3rd of May 1998", with_other="the 4th of May 1998")
+    test = page(model="dates", with_text="the 3rd of May 1998", with_second="the 4th of May 1998")
     assert_fine(test)
     assert "Keys: what is read." in said(test)
     assert headings(test)[2] == "First: attention of L1H1, cross-attention"
@@ -192,7 +192,7 @@ def test_an_encoder_decoder_writes_what_it_writes_of_both_texts(page: Page) -> N
     ids=str,
 )
 def test_every_way_of_reading_is_obeyed(page: Page, view: dict[str, str]) -> None:
-    test = page(with_text=f"{FIRST} her. She thanked him.", with_other=f"{SWAPPED} him. She thanked her.", **view)
+    test = page(with_text=f"{FIRST} her. She thanked him.", with_second=f"{SWAPPED} him. She thanked her.", **view)
     assert_fine(test)
     wanted = {
         "word": "By word",
@@ -204,7 +204,7 @@ def test_every_way_of_reading_is_obeyed(page: Page, view: dict[str, str]) -> Non
 
 
 def test_a_hostile_token_stays_text(page: Page) -> None:
-    test = page(with_text="a <img src=x> c", with_other="a <script>alert(1)</script> c")
+    test = page(with_text="a <img src=x> c", with_second="a <script>alert(1)</script> c")
     assert_fine(test)
     bodies = "".join(str(element.proto.body) for element in test.get("html"))
     assert "<script" not in bodies
@@ -212,7 +212,7 @@ def test_a_hostile_token_stays_text(page: Page) -> None:
 
 
 def test_the_lines_of_python_make_the_same_figures(page: Page) -> None:
-    test = page(with_text=FIRST, with_other=SWAPPED, unit="word", sinks="hide", layer="23", head="4")
+    test = page(with_text=FIRST, with_second=SWAPPED, unit="word", sinks="hide", layer="23", head="4")
     for code in (element.value for element in test.code if "figure" in element.value):
         made: dict[str, Any] = {}
         exec(compile(code.replace("figure.show()", ""), "lines", "exec"), made)

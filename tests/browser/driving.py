@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import numpy as np
 from install import machine_chromium
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Playwright, expect
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
@@ -117,13 +117,19 @@ class Watch:
         self.requests = 0
         context.on("request", lambda request: self._asked(request.url))
         context.on("page", lambda page: page.on("websocket", lambda socket: self._asked(socket.url)))
-        context.on("console", lambda said: self._complained(said.text) if said.type == "error" else None)
+        context.on("console", self._said)
         context.on("weberror", lambda web: self._complained(str(web.error)))
 
     def _asked(self, url: str) -> None:
         self.requests += 1
         if not url.startswith(("data:", "blob:")) and urlsplit(url).netloc != self._home:
             self.strays.append(url)
+
+    def _said(self, said: ConsoleMessage) -> None:
+        # At a page's own address Streamlit first looks for its server under that address.
+        probe = re.search(r"/\w+/_stcore/(health|host-config)$", said.location.get("url", ""))
+        if said.type == "error" and not probe:
+            self._complained(said.text)
 
     def _complained(self, words: str) -> None:
         self.complaints.append(words)

@@ -61,7 +61,7 @@ def test_typed_texts_are_compared_cell_by_cell(visitor: Compare, smollm2: attnvi
 
 
 def test_a_pick_and_a_zoom_in_one_map_show_in_all(visitor: Compare) -> None:
-    visitor.open(with_text=FIRST, with_other=SECOND, layer="23", head="4")
+    visitor.open(with_text=FIRST, with_second=SECOND, layer="23", head="4")
     second = visitor.matrix("map-second")
     second.scroll_into_view_if_needed()
     visitor.pick(second, 13, 5)
@@ -83,7 +83,7 @@ def test_a_pick_and_a_zoom_in_one_map_show_in_all(visitor: Compare) -> None:
 
 
 def test_the_heads_that_differ_most_can_be_picked(visitor: Compare, smollm2: attnviz.Model) -> None:
-    visitor.open(with_text=FIRST, with_other=SECOND, layer="0", head="0")
+    visitor.open(with_text=FIRST, with_second=SECOND, layer="0", head="0")
     scores = compare.divergence(smollm2.trace(FIRST), smollm2.trace(SECOND))
     layer, head = np.unravel_index(scores.argmax(), scores.shape)
     visitor.keyed("named-both").get_by_role("radio").first.click()
@@ -93,14 +93,14 @@ def test_the_heads_that_differ_most_can_be_picked(visitor: Compare, smollm2: att
 
 
 def test_a_hostile_text_stays_text(visitor: Compare) -> None:
-    visitor.open(with_text=HOSTILE, with_other="a <b>bold</b> c")
+    visitor.open(with_text=HOSTILE, with_second="a <b>bold</b> c")
     expect(visitor.matrix("map-difference")).to_be_visible()
     assert visitor.page.locator(".attnviz-aligned img, .attnviz-aligned b").count() == 0
     assert "<img" in "".join(visitor.page.locator(".attnviz-aligned").all_text_contents()).replace("␣", "")
 
 
 def test_modes_keep_what_was_typed(visitor: Compare) -> None:
-    visitor.open(with_text=FIRST, with_other=SECOND)
+    visitor.open(with_text=FIRST, with_second=SECOND)
     expect(visitor.matrix("map-difference")).to_be_visible()
     visitor.page.get_by_role("textbox", name="Second").fill("Of {input}, not yet sent")
     visitor.page.get_by_role("radio", name="Two templates").click()

@@ -665,7 +665,7 @@ def test_a_long_run_can_be_stopped_and_tried_again(visit: NewExplore, smollm2: a
     explore = visit()
     explore.submit(text)
     expect(explore.bar).to_be_visible()
-    explore.keyed("cancel-trace").get_by_role("button", name="Cancel").click()
+    explore.page.locator('[class*="st-key-cancel-trace"]').get_by_role("button", name="Cancel").click()
     expect(explore.alerts.filter(has_text="Stopped")).to_be_visible()
     explore.settled()
     expect(explore.bar).to_have_count(0)

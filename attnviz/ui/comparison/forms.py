@@ -9,19 +9,16 @@ from typing import Any
 import streamlit as st
 
 from attnviz.embedded import EMBEDDED
-from attnviz.errors import AttnvizError
 from attnviz.models import Model
 from attnviz.settings import settings
-from attnviz.text import check_text
-from attnviz.ui import say, work
+from attnviz.ui import boxes, say, work
 from attnviz.ui.comparison.pair import Run
 from attnviz.ui.selection import COMPARISONS
-from attnviz.ui.session import act, examples, select, selection, stores, text_of
+from attnviz.ui.session import examples, select, selection, stores, text_of
 
 TITLES = {"texts": "Two texts", "models": "Two models", "templates": "Two templates"}
 SLOT = "{input}"
-_SECOND = "other"  # the field of the Selection that holds the second text
-_BOXES = {"text": "compare-first", _SECOND: "compare-second", "filling": "compare-input"}
+_BOXES = {"text": "compare-first", "second": "compare-second", "filling": "compare-input"}
 _PARTNERS = {
     "indirect-object": "When John and Mary went to the store, Mary gave a drink to",
     "agreement": "The key that the old janitor left beside the open doors of the school",
@@ -29,7 +26,7 @@ _PARTNERS = {
 }
 _TEMPLATES = {
     "text": f"The capital of {SLOT} is",
-    _SECOND: f"Q: What is the capital of {SLOT}? A: The capital is",
+    "second": f"Q: What is the capital of {SLOT}? A: The capital is",
     "filling": "France",
 }
 
@@ -56,46 +53,21 @@ def form(mode: str) -> None:
     """The texts and the button that compares; what was typed stays, whatever comes of it."""
     if mode == "models":
         _model_field()
-    names = {"texts": ("text", _SECOND), "models": ("text",), "templates": ("text", _SECOND, "filling")}[mode]
+    names = {"texts": ("text", "second"), "models": ("text",), "templates": ("text", "second", "filling")}[mode]
     for name in names:
-        _fill(name)
+        boxes.fill(_BOXES[name], name)
     with st.form("compare-form", border=False):
         places = st.columns(2) if mode != "models" else [st.container()]
         # One label in all modes: a box that keeps its label keeps what was typed in it.
         places[0].text_area("First", key=_BOXES["text"], height=92)
         if mode != "models":
-            places[1].text_area("Second", key=_BOXES[_SECOND], height=92)
+            places[1].text_area("Second", key=_BOXES["second"], height=92)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             if mode == "templates":
                 st.text_input(f"Input, put in place of {SLOT} in both", key=_BOXES["filling"])
-            submitted = st.form_submit_button("Compare", type="primary", on_click=act)
-    if submitted:
-        _use({name: str(st.session_state[_BOXES[name]]) for name in names})
-
-
-def _fill(name: str) -> None:
-    """Put the Selection's text into its box, where the box does not hold it or was not drawn."""
-    box, key = _BOXES[name], getattr(selection(), name)
-    if st.session_state.get(f"{box}-of") != key or box not in st.session_state:
-        st.session_state[box], st.session_state[f"{box}-of"] = text_of(key), key
-
-
-def _use(texts: dict[str, str]) -> None:
-    """Make texts the selected ones; says what is wrong with one, and stops the page, if it cannot be."""
-    work.retry()
-    changes: dict[str, Any] = {}
-    for name, text in texts.items():
-        if text == text_of(getattr(selection(), name)):
-            continue
-        if text or name == "text":
-            try:
-                check_text(text, max_chars=settings().max_chars)
-            except AttnvizError as error:
-                say.problem(error)
-                st.stop()
-        changes[name] = st.session_state[f"{_BOXES[name]}-of"] = stores().texts.put(text) if text else ""
-    if changes:
-        select(**changes)
+            sent = {name: _BOXES[name] for name in names}
+            st.form_submit_button("Compare", type="primary", on_click=lambda: boxes.take(sent))
+    boxes.complain()
 
 
 def _model_field() -> None:
@@ -125,13 +97,14 @@ def runs(mode: str, model: Model) -> tuple[Run, Run] | None:
     """The two runs; None, with a word on what to do, where something for them is still missing."""
     chosen = selection()
     name = chosen.model or settings().default_model
-    first, second = text_of(chosen.text), text_of(getattr(chosen, _SECOND))
+    first, second = text_of(chosen.text), text_of(chosen.second)
     if mode == "models":
         if not chosen.other_model:
             say.caption("Choose a second model: it reads the same text, and its words are aligned with the first's.")
             return None
-        run = _run(model, name, first, second)  # before the other model: it may have to make room for that
-        return run, _run(_second_model(chosen.other_model), chosen.other_model, first, second)
+        target = text_of(chosen.other)
+        run = _run(model, name, first, target)  # before the other model: it may have to make room for that
+        return run, _run(_second_model(chosen.other_model), chosen.other_model, first, target)
     texts = _filled(first, second, text_of(chosen.filling)) if mode == "templates" else (first, second)
     if texts is None or not second:
         if mode == "texts":
@@ -174,7 +147,7 @@ def _offer_partner(first: str) -> None:
     )
     own = next((_PARTNERS.get(example["id"]) for example in examples() if example["text"] == first), None)
     if own:
-        _offer(f"Compare with “{say.plain(own)}”", lambda: {_SECOND: own})
+        _offer(f"Compare with “{say.plain(own)}”", lambda: {"second": own})
 
 
 def _offer(title: str, texts: Callable[[], dict[str, str]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -16,17 +16,16 @@ from attnviz.info import ModelInfo
 from attnviz.models import Model
 from attnviz.settings import settings
 from attnviz.trace import Trace
-from attnviz.ui import python_lines, say
+from attnviz.ui import boxes, python_lines, say
 from attnviz.ui.jobs import Job
 from attnviz.ui.page import Opening, focus_on
 from attnviz.ui.selection import Focus, Selection
-from attnviz.ui.session import act, select, selection, show, stores, text_of
-from attnviz.ui.texts import use_text
+from attnviz.ui.session import page, selection, show, stores, text_of
 from attnviz.ui.work import check_length, digest, finished
 from attnviz.units import Units
 
 MOST_WRITTEN = 200
-_TEXT, _TEXT_OF, _HOW_OF = "generation-text", "generation-text-of", "generation-how-of"
+_TEXT, _HOW_OF = "generation-text", "generation-how-of"
 _LENGTH, _WAY, _SEED, _WARMTH = "generation-length", "generation-way", "generation-seed", "generation-warmth"
 _LAST = "attnviz_last_generation"
 _WAYS = {"greedy": "Likeliest", "sampled": "Sampled"}
@@ -63,9 +62,8 @@ class Written:
 def form() -> None:
     """The text and how to continue it; nothing is written before the button, and what was typed stays."""
     chosen = selection()
-    if st.session_state.get(_TEXT_OF) != chosen.text or _TEXT not in st.session_state:
-        st.session_state[_TEXT], st.session_state[_TEXT_OF] = text_of(chosen.text), chosen.text
-    how = (chosen.length, chosen.seed, chosen.warmth)
+    boxes.fill(_TEXT, "text")
+    how = (page(), chosen.length, chosen.seed, chosen.warmth)
     if st.session_state.get(_HOW_OF) != how or _LENGTH not in st.session_state:
         st.session_state[_HOW_OF] = how
         st.session_state[_LENGTH] = _length(chosen)
@@ -81,14 +79,16 @@ def form() -> None:
             st.segmented_control("Next token", list(_WAYS), key=_WAY, format_func=_WAYS.__getitem__, required=True)
             st.number_input("Seed, if sampled", 0, 999_999_999, key=_SEED, step=1, width=135)
             st.number_input("Temperature, if sampled", 0.05, 5.0, key=_WARMTH, step=0.1, width=160)
-            submitted = st.form_submit_button("Generate", type="primary", on_click=act)
-    if submitted:
-        seed = st.session_state[_SEED] if st.session_state[_WAY] == "sampled" else None
-        how = (st.session_state[_LENGTH], seed, round(st.session_state[_WARMTH], 4))
-        st.session_state[_HOW_OF] = how
-        select(length=how[0], seed=how[1], warmth=how[2])
-        use_text(st.session_state[_TEXT])
-        st.session_state[_TEXT_OF] = selection().text  # what is typed next is newer than this
+            st.form_submit_button("Generate", type="primary", on_click=lambda: boxes.take({"text": _TEXT}, _asked))
+    boxes.complain()
+
+
+def _asked() -> dict[str, Any]:
+    """How the form says to continue the text."""
+    seed = st.session_state[_SEED] if st.session_state[_WAY] == "sampled" else None
+    how = (st.session_state[_LENGTH], seed, round(st.session_state[_WARMTH], 4))
+    st.session_state[_HOW_OF] = (page(), *how)
+    return dict(zip(("length", "seed", "warmth"), how, strict=True))
 
 
 def _length(chosen: Selection) -> int:
@@ -139,8 +139,14 @@ def generated_for(model: Model, chosen: Selection) -> Trace:
             job.report(f"{done} of at most {most} tokens written", done / (most + 1))
 
         made = model.generate(
-            text, max_new_tokens=length, seed=chosen.seed, temperature=warmth, chat_template=chosen.chat, progress=wrote
-        ).compact()
+            text,
+            max_new_tokens=length,
+            seed=chosen.seed,
+            temperature=warmth,
+            chat_template=chosen.chat,
+            compact=True,
+            progress=wrote,
+        )
         if stores().models.get(name) is model:  # else it was let go meanwhile, and its traces with it
             stores().traces.put(key, made)
         return made
