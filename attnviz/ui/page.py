@@ -37,6 +37,7 @@ def open_page(title: str, *, text: bool = True) -> Opening:
     """
     _from_the_front_door()
     page(title)
+    show(selection())
     texts.first_text()
     st.html(f'<h1 class="attnviz-hidden">{html.escape(title)}</h1>')
     with st.sidebar:

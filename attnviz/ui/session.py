@@ -20,8 +20,9 @@ from attnviz.ui.stores import ModelPool, TextStore, TraceCache
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _SELECTION, _URL, _NOTES = "attnviz_selection", "attnviz_url", "attnviz_notes"
 _ACTED, _LATE = "attnviz_acted", "attnviz_late_url"
-_PAGE, _CUT, _LEFT = "attnviz_page", "attnviz_run_under_way", "attnviz_left_urls"
-_LATE_SECONDS = 2.0  # how long a browser may go on sending an address that was replaced
+_PAGE, _ENDED, _LEFT = "attnviz_page", "attnviz_run_ended", "attnviz_left_urls"
+_LEFT_SECONDS = 10.0  # how long an address that was replaced is remembered
+_QUEUED_SECONDS = 0.5  # a run that starts so soon after another was asked for before that one ended
 TEXTS = ("text", "other", "second", "filling")  # fields of the Selection that hold keys of texts
 _NO_PLACE: dict[str, Any] = {"query": None, "key": None, "queries": (), "keys": (), "sunk": (), "window": None}
 _NO_HEAD: dict[str, Any] = {"layer": None, "head": None, "site": None, "heads": ()}
@@ -84,7 +85,7 @@ def show(chosen: Selection) -> None:
     st.session_state[_SELECTION] = chosen
     params = chosen.to_params()
     if st.session_state.get(_URL) != params:
-        left = [(when, url) for when, url in st.session_state.get(_LEFT, []) if _recent(when)]
+        left = [(when, url) for when, url in st.session_state.get(_LEFT, []) if _remembered(when)]
         st.session_state[_LEFT] = [*left, (time.monotonic(), st.session_state.get(_URL))]
     st.session_state[_URL] = params
     if {name: st.query_params[name] for name in st.query_params} != params:
@@ -94,24 +95,25 @@ def show(chosen: Selection) -> None:
 def begin_run() -> None:
     """Call first in a run: an address that comes with it may be late, and the session's own changes come first.
 
-    So it is in a run that a widget started, and in one that came so early that the run before was cut short.
+    So it is in a run that a widget started, and in one that was asked for while the run before was still under way.
     """
     late = []
     if st.session_state.pop(_ACTED, False):
         late.append({name: st.query_params[name] for name in st.query_params})
-    if st.session_state.get(_CUT):
-        late += [url for when, url in st.session_state.get(_LEFT, []) if _recent(when)]
+    ended = st.session_state.get(_ENDED, 0.0)  # None: it was cut short
+    if ended is None or time.monotonic() - ended < _QUEUED_SECONDS:
+        late += [url for when, url in st.session_state.get(_LEFT, []) if _remembered(when)]
     st.session_state[_LATE] = late
-    st.session_state[_CUT] = True
+    st.session_state[_ENDED] = None
 
 
 def end_run() -> None:
     """Call last in a run: it was not cut short by the next one."""
-    st.session_state[_CUT] = False
+    st.session_state[_ENDED] = time.monotonic()
 
 
-def _recent(when: float) -> bool:
-    return time.monotonic() - when < _LATE_SECONDS
+def _remembered(when: float) -> bool:
+    return time.monotonic() - when < _LEFT_SECONDS
 
 
 def page(name: str = "") -> str:
@@ -142,7 +144,8 @@ def select(**changes: Any) -> None:
         changes = {**_NO_PLACE, **_NO_HEAD, **changes}
     elif new("unit"):
         changes = {"window": None, **changes}
-    show(replace(chosen, **changes))
+    # The address follows when the page opens: writing it here could end the callback, and those after it with it.
+    st.session_state[_SELECTION] = replace(chosen, **changes)
 
 
 def note(*problems: str) -> None:

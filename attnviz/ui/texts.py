@@ -26,7 +26,7 @@ def first_text() -> None:
 
 def text_form() -> None:
     """The text and the button that runs it; what was typed stays, whatever comes of it."""
-    boxes.fill(_DRAFT, "text")
+    boxes.catch_up({"text": _DRAFT})
     with st.form("text-form", border=False):
         wide, narrow = st.columns([8, 1], vertical_alignment="bottom", gap="small")
         wide.text_area(

@@ -255,8 +255,12 @@ class Explore:
         return self.chips.all_text_contents()
 
     def choose_score(self, title: str, name: str) -> None:
-        self.keyed("score").get_by_role("radio", name=title).click()
-        self.wait_for_params(score=name)
+        self.keyed("score").get_by_role("combobox").click()
+        self.page.get_by_role("option", name=title, exact=True).click()
+        self.page.wait_for_function(
+            "name => (new URL(location.href).searchParams.get('score') ?? 'between') === name", arg=name
+        )
+        self.settled()
 
     def choose_example(self, example: Mapping[str, str]) -> None:
         """Pick an example, and close the list: it stays open over the page otherwise."""

@@ -54,8 +54,8 @@ def form(mode: str) -> None:
     if mode == "models":
         _model_field()
     names = {"texts": ("text", "second"), "models": ("text",), "templates": ("text", "second", "filling")}[mode]
-    for name in names:
-        boxes.fill(_BOXES[name], name)
+    sent = {name: _BOXES[name] for name in names}
+    boxes.catch_up(sent)
     with st.form("compare-form", border=False):
         places = st.columns(2) if mode != "models" else [st.container()]
         # One label in all modes: a box that keeps its label keeps what was typed in it.
@@ -65,7 +65,6 @@ def form(mode: str) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             if mode == "templates":
                 st.text_input(f"Input, put in place of {SLOT} in both", key=_BOXES["filling"])
-            sent = {name: _BOXES[name] for name in names}
             st.form_submit_button("Compare", type="primary", on_click=lambda: boxes.take(sent))
     boxes.complain()
 

@@ -62,7 +62,6 @@ class Written:
 def form() -> None:
     """The text and how to continue it; nothing is written before the button, and what was typed stays."""
     chosen = selection()
-    boxes.fill(_TEXT, "text")
     how = (page(), chosen.length, chosen.seed, chosen.warmth)
     if st.session_state.get(_HOW_OF) != how or _LENGTH not in st.session_state:
         st.session_state[_HOW_OF] = how
@@ -70,6 +69,7 @@ def form() -> None:
         st.session_state[_WAY] = "greedy" if chosen.seed is None else "sampled"
         st.session_state[_SEED] = chosen.seed or 0
         st.session_state[_WARMTH] = chosen.warmth
+    boxes.catch_up({"text": _TEXT}, _asked)
     with st.form("generation-form", border=False):
         st.text_area(
             "Text", key=_TEXT, height=76, label_visibility="collapsed", placeholder="Type or paste a text to continue."
