@@ -29,6 +29,7 @@ SinkKind = Literal["first", "special", "punctuation"]
 SINKING: tuple[Sinking, ...] = get_args(Sinking)
 SINK_KINDS: tuple[SinkKind, ...] = get_args(SinkKind)
 _CHUNK_TOKENS = 256
+_CHUNK_WEIGHTS = 1_500_000  # some copies of so many are held at once
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ class View:
         queries, keys = self.axes(trace, site)
         attention = trace.layer(layer, site)
         removed, norms = self._prepared(trace, attention, head, site)
-        for part in _chunks(queries, units):
+        weights_a_query = (attention.n_heads if head is None else 1) * keys.n_tokens
+        for part in _chunks(queries, units, min(_CHUNK_TOKENS, max(16, _CHUNK_WEIGHTS // weights_a_query))):
             tokens = slice(queries.edges[part.start], queries.edges[part.stop])
             weights = attention.pattern(head, tokens)[0]
             weights, taken = self._without_sinks(weights, removed, norms)
@@ -226,12 +228,12 @@ class View:
         return kept, taken
 
 
-def _chunks(queries: Units, units: range | None) -> Iterator[range]:
-    """Ranges of units, each of some hundred tokens; a longer unit is a chunk of its own."""
+def _chunks(queries: Units, units: range | None, tokens: int) -> Iterator[range]:
+    """Ranges of units, each of about so many tokens; a longer unit is a chunk of its own."""
     units = range(len(queries)) if units is None else units
     start = units.start
     for at in units:
-        if queries.edges[at + 1] - queries.edges[start] >= _CHUNK_TOKENS or at + 1 == units.stop:
+        if queries.edges[at + 1] - queries.edges[start] >= tokens or at + 1 == units.stop:
             yield range(start, at + 1)
             start = at + 1
 

@@ -154,7 +154,7 @@ def test_chunks_are_whole_units_in_order(sizes: list[int]) -> None:
     for size in sizes:
         edges.append(edges[-1] + size)
     units = attnviz.view.Units("word", tuple("x" * len(sizes)), tuple(edges))
-    parts = list(_chunks(units, None))
+    parts = list(_chunks(units, None, 256))
     assert [i for part in parts for i in part] == list(range(len(sizes)))
     assert all(edges[part.stop - 1] - edges[part.start] < 256 for part in parts)
 
