@@ -8,6 +8,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+MOST_TOKENS = 4_096  # a side of a map
+
 
 class Settings(BaseSettings):
     """What an operator can set; sizes in bytes, characters, tokens or hours as the name says."""
@@ -20,7 +22,7 @@ class Settings(BaseSettings):
         default=None, description="where converted models are kept; None: the user's cache folder"
     )
     max_chars: int = Field(default=50_000, ge=1, description="characters of a text in the app")
-    max_tokens: int = Field(default=2_048, ge=1, description="tokens of a text in the app")
+    max_tokens: int = Field(default=2_048, ge=1, le=MOST_TOKENS, description="tokens of a text in the app")
     trace_cache_bytes: int = Field(
         default=1 << 30, ge=0, description="traces kept for quick return, all users together"
     )

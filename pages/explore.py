@@ -19,13 +19,15 @@ try:
     with grid_column:
         score = views.score_picker(selection().score)
         scores = work.scores_for(trace, selection(), focus)
-        views.grid(scores, score, focus)
+        views.grid(trace, scores, score, focus)
         taking.grid_bar(trace, focus, scores)
     with map_column:
         st.markdown(f"**Attention of {head_words(trace, focus.head)}**")
         seen = views.attention_map(trace, focus)
         views.map_caption(trace, focus, seen)
-        taking.map_bar(trace, focus, seen)
+        with st.container(horizontal=True):
+            taking.map_bar(trace, focus, seen)
+            taking.row_bar(trace, focus)
     outcome(opening.model, trace, selection(), focus)
 except AttnvizError as error:
     say.problem(error)

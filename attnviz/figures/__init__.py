@@ -5,6 +5,7 @@ from attnviz.figures.comparison import difference_map, divergence_grid
 from attnviz.figures.gallery import head_gallery
 from attnviz.figures.generation import movement_map
 from attnviz.figures.lines import attention_lines
+from attnviz.figures.products import product_map
 
 __all__ = [
     "attention_lines",
@@ -15,4 +16,5 @@ __all__ = [
     "head_gallery",
     "head_grid",
     "movement_map",
+    "product_map",
 ]

@@ -36,7 +36,7 @@ def fraction(low: float, high: float) -> Field:
             raise ValueError(text)
         return float(text)
 
-    return Field(read, "{:g}".format, f"a number from {low:g} to {high:g}")
+    return Field(read, lambda value: f"{round(value, 4):g}", f"a number from {low:g} to {high:g}")
 
 
 def one_of(names: Sequence[str]) -> Field:

@@ -28,6 +28,7 @@ def export_bar(
     about: export.Facts | None = None,
     caption: str = "",
     key: str = "",
+    title: str = "Take it along",
 ) -> None:
     """A small button that opens on downloads of one view; bytes are made when somebody clicks, never before.
 
@@ -38,6 +39,7 @@ def export_bar(
     about     which run: `attnviz.export.about(trace, head=..., view=...)`, written into JSON and Parquet
     caption   what the picture shows and what not; stands below it in the HTML file
     key       tells two bars of one name apart
+    title     of the button
     """
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-").lower()[:80] or "attnviz"
     files: dict[str, tuple[str, Callable[[], bytes]]] = {
@@ -48,7 +50,7 @@ def export_bar(
     }
     if rows > MOST_ROWS:
         del files["csv"], files["json"]
-    with st.popover("Take it along", icon=":material/download:"):
+    with st.popover(title, icon=":material/download:"):
         with st.container(horizontal=True):
             for ending, (kind, make) in files.items():
                 st.download_button(

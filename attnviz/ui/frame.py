@@ -10,7 +10,7 @@ import streamlit as st
 from attnviz.embedded import EMBEDDED
 from attnviz.errors import AttnvizError
 from attnviz.info import ModelInfo
-from attnviz.settings import settings
+from attnviz.settings import MOST_TOKENS, settings
 from attnviz.tracefile import load_trace
 from attnviz.ui import say
 from attnviz.ui.selection import SAVED
@@ -94,6 +94,10 @@ def _open_file() -> None:
             message = str(error).replace(copy.name, file.name)
             say.problem(AttnvizError(message))
             return
+    longest = max(len(axis) for site in trace.info.sites for axis in trace.axes(site))
+    if longest > MOST_TOKENS:
+        say.problem(AttnvizError(f"This trace has {longest:,} tokens; the app draws at most {MOST_TOKENS:,}."))
+        return
     st.session_state["model-asked"] = None
     if keep_saved(trace):
         st.rerun()

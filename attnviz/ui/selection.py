@@ -20,9 +20,10 @@ from attnviz.info import ModelInfo
 from attnviz.tokens import Token
 from attnviz.trace import Trace
 from attnviz.ui import address
-from attnviz.units import UNITS
+from attnviz.units import UNITS, Units
 from attnviz.view import SINK_KINDS, SINKING, Sinks, View
 
+Window = tuple[int, int, int, int]
 SAVED = "saved trace"  # stands for a model where a file of Trace.save is looked at; `text` is then its key
 SCORES = ("between", "sink", "entropy", "previous", "distance")
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -36,7 +37,7 @@ class Focus:
     """One head, one query and one key that a trace has, the sets around them, and how patterns are read.
 
     queries, keys   positions chosen together: the attention "between" them is the mean over queries of the sum over
-                    keys; never empty: (query,) and (key,) where nothing was chosen
+                    keys; never empty: where nothing was chosen, the tokens of the unit that query and key belong to
     heads           heads chosen together, of the same site; never empty: (head,) where none were chosen
     window          the part of the map that is shown, in units of the view: (row, row, col, col), half-open
     """
@@ -48,7 +49,7 @@ class Focus:
     keys: tuple[int, ...]
     heads: tuple[Head, ...]
     view: View
-    window: tuple[int, int, int, int] | None = None
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Selection:
     sunk: tuple[int, ...] = ()
     scale: Scale = "sqrt"
     palette: Palette = "indigo"
-    window: tuple[int, int, int, int] | None = None
+    window: Window | None = None
     share: float = 0.7
     length: int = 20
     seed: int | None = None
@@ -153,7 +154,8 @@ class Selection:
             key = None
         if query is None:
             query = 0 if site == "cross" else _last_word(queries)  # the step that writes the first token
-        if key is not None and key > query and (info.family == "decoder" or site == "decoder"):
+        before = len(keys) - len(queries) if site != "cross" else 0  # keys that a cache held
+        if key is not None and key > query + before and (info.family == "decoder" or site == "decoder"):
             key = None  # a query that moved back cannot see it
         if key is None:
             key = _strongest(trace, site, layer, head, query)
@@ -161,16 +163,17 @@ class Selection:
         chosen_heads = tuple(Head(*pair, named) for pair in self.heads if _has(info, *pair, site))
         if len(chosen_heads) < len(self.heads):
             problems.append(f"{info.name} does not have all the heads that were chosen")
+        query_units, key_units = self.view.axes(trace, site)
         focus = Focus(
             head=Head(layer, head, named),
             query=query,
             key=key,
-            queries=tuple(i for i in self.queries if i < len(queries)) or (query,),
-            keys=tuple(i for i in self.keys if i < len(keys)) or (key,),
+            queries=tuple(i for i in self.queries if i < len(queries)) or _unit_around(query_units, query),
+            keys=tuple(i for i in self.keys if i < len(keys)) or _unit_around(key_units, key),
             heads=chosen_heads or (Head(layer, head, named),),
             view=self.view,
         )
-        return replace(focus, window=_inside(self.window, focus, trace)), problems
+        return replace(focus, window=_inside(self.window, len(query_units), len(key_units))), problems
 
     def at(self, focus: Focus) -> Selection:
         """The selection with every choice made as `focus` has it."""
@@ -208,11 +211,14 @@ _FIELDS: dict[str, address.Field] = {
 _DEFAULTS = {field.name: field.default for field in fields(Selection)}
 
 
-def _inside(window: tuple[int, int, int, int] | None, focus: Focus, trace: Trace) -> tuple[int, int, int, int] | None:
+def _unit_around(units: Units, position: int) -> tuple[int, ...]:
+    return tuple(range(*units.spans[units.at(position)]))
+
+
+def _inside(window: Window | None, rows: int, cols: int) -> Window | None:
     """The window as far as the map goes; None where nothing of it is left, or all of the map is in it."""
     if window is None:
         return None
-    rows, cols = (len(units) for units in focus.view.axes(trace, focus.head.site))
     row, below, col, right = window
     below, right = min(below, rows), min(right, cols)
     whole = (row, below, col, right) == (0, rows, 0, cols)
@@ -243,6 +249,7 @@ def _last_word(tokens: Sequence[Token]) -> int:
 def _strongest(trace: Trace, site: str, layer: int, head: int, query: int) -> int:
     """The key that the query attends to most, itself, the first token and special ones aside: there heads rest."""
     row = trace.layer(layer, site).pattern(head, slice(query, query + 1))[0, 0, 0].tolist()
-    itself = -1 if site == "cross" else query
-    keys = [i for i, token in enumerate(trace.axes(site)[1]) if i not in (0, itself) and not token.special]
+    queries, all_keys = trace.axes(site)
+    itself = -1 if site == "cross" else query + len(all_keys) - len(queries)
+    keys = [i for i, token in enumerate(all_keys) if i not in (0, itself) and not token.special]
     return max(keys, key=row.__getitem__, default=0)

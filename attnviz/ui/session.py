@@ -142,6 +142,8 @@ def select(**changes: Any) -> None:
         changes = {**_NO_PLACE, **changes}
     elif new("site"):
         changes = {**_NO_PLACE, **_NO_HEAD, **changes}
+    elif new("other"):  # of an encoder-decoder, the target: other queries
+        changes = {"queries": (), "window": None, **changes}
     elif new("unit"):
         changes = {"window": None, **changes}
     # The address follows when the page opens: writing it here could end the callback, and those after it with it.

@@ -37,6 +37,20 @@ def map_bar(trace: Trace, focus: Focus, seen: Seen) -> None:
     )
 
 
+def row_bar(trace: Trace, focus: Focus) -> None:
+    """The selected query's row, as the strip shows it."""
+    head, look, seen = focus.head, theme(), focus.view.row(trace, focus.head, focus.query)
+    export_bar(
+        f"row {trace.info.name} {Head(head.layer, head.head)} query {focus.query}",
+        lambda: figures.attention_row(trace, head, focus.query, view=focus.view, theme=look),
+        seen.frame,
+        python_lines.row_lines(selection(), focus, *_texts(trace)),
+        about=export.about(trace, head=head, view=focus.view),
+        key="row",
+        title="The row alone",
+    )
+
+
 def grid_bar(trace: Trace, focus: Focus, scores: Scores) -> None:
     """The chosen score of every head."""
     chosen, look = selection(), theme()

@@ -50,7 +50,8 @@ def strip(trace: Trace, focus: Focus) -> None:
     weights = row.shown()[0]
     within = trace.info.family == "decoder" or focus.head.site == "decoder"
     if within:
-        weights[[start > focus.query for start, _ in row.keys.spans]] = np.nan
+        last = focus.query + len(keys) - len(queries)  # after what a cache held
+        weights[[start > last for start, _ in row.keys.spans]] = np.nan
     apart = queries != keys
     if apart:
         _query_strip(queries, focus, focus.view.axes(trace, focus.head.site)[0])
@@ -136,7 +137,7 @@ def score_picker(current: str) -> str:
     return current
 
 
-def grid(scores: Scores, score: str, focus: Focus) -> None:
+def grid(trace: Trace, scores: Scores, score: str, focus: Focus) -> None:
     """Every head of the model, layers down and heads across, coloured by the chosen score."""
     most = float(np.nanmax(scores, initial=0.0))
     matrix(
@@ -161,6 +162,7 @@ def grid(scores: Scores, score: str, focus: Focus) -> None:
     say.caption(
         score_caption(score, focus),
         unit_words(focus.view),
+        "" if score == "sink" else sink_words(focus.view, trace, focus.head.site, None),
         "One text, one number: a place to look closer, not a verdict.",
     )
 
@@ -206,13 +208,26 @@ def attention_map(trace: Trace, focus: Focus, *, key: str = "map", max_height: i
         link=_LINK,
         box=box,
         box_value=None if box is None else _box_value(seen, box),
-        title=f"Attention of {head_words(trace, focus.head)}, {run_words(trace)}, {trace.info.name}",
+        title=", ".join(
+            [f"Attention of {head_words(trace, focus.head)}", run_words(trace), trace.info.name, *_read(focus, seen)]
+        ),
         file_name=f"attention-{Head(focus.head.layer, focus.head.head)}",
         on_window=lambda window: select(window=window),
         on_box=lambda box: select(**_boxed(seen, box)),
         on_pick=lambda q, k: select(**_picked(seen.queries, q, "query"), **_picked(seen.keys, k, "key")),
     )
     return seen
+
+
+def _read(focus: Focus, seen: Seen) -> list[str]:
+    """For a picture that leaves the page: how it was read, and what was taken away."""
+    sinks = focus.view.sinks
+    words = [f"by {focus.view.unit}"] * (focus.view.unit != "token")
+    done = {"hide": "sinks hidden", "renormalise": "sinks hidden, rows renormalised", "value-norm": "by value norm"}
+    if sinks.active:
+        verb = "moved" if sinks.how == "value-norm" else "taken away"
+        words.append(f"{done[sinks.how]} ({float(seen.taken.mean()):.0%} {verb})")
+    return words
 
 
 def map_caption(trace: Trace, focus: Focus, seen: Seen) -> None:
@@ -229,16 +244,17 @@ def map_caption(trace: Trace, focus: Focus, seen: Seen) -> None:
         sink_words(focus.view, trace, head.site, seen.taken),
         *["Each row is the step that reads its token and writes the next one."] * (head.site in ("decoder", "cross")),
         f"Selected: query {query} “{seen.queries.labels[query]}” pays {weight:.4f} to key {key} "
-        f"“{seen.keys.labels[key]}”{_away(seen, query, key)}.",
+        f"“{seen.keys.labels[key]}”{_away(seen, query, key, focus.view.sinks.how == 'value-norm')}.",
         "It shows where the head looks, not what that does to the prediction.",
     )
 
 
-def _away(seen: Seen, query: int, key: int) -> str:
+def _away(seen: Seen, query: int, key: int, weighted: bool) -> str:
     if seen.hidden[key]:
         return ", which is taken away"
     taken = float(seen.taken[query])
-    return f" ({taken:.4f} of its attention was taken away)" if taken else ""
+    done = "moved to other keys" if weighted else "taken away"
+    return f" ({taken:.4f} of its attention was {done})" if taken else ""
 
 
 def _picked(units: Units, unit: int, axis: str) -> dict[str, int]:

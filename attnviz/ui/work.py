@@ -24,6 +24,7 @@ from attnviz.ui.session import stores, text_of
 
 _JOBS, _FAILED, _LAST = "attnviz_jobs", "attnviz_failed", "attnviz_last_trace"
 _KEPT = 2  # traces that stay with a session: two can be compared
+_FEW_QUERIES = 16  # rows of every head that are made at once, on every run
 _QUIET_SECONDS = 0.4  # shorter work shows nothing: a bar that flashes is worse than none
 
 
@@ -87,18 +88,23 @@ def trace_of(model: Model, name: str, text: str, target: str = "", *, chat: bool
 def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
     """The chosen score of every head, [layer, head]."""
     site, view = focus.head.site, focus.view
-    if chosen.score == "between":
+    between = chosen.score == "between"
+    place = (focus.queries, focus.keys) if between else ()
+    if between and len(focus.queries) <= _FEW_QUERIES:
         return heads.attention_between(trace, focus.queries, focus.keys, site=site, view=view)
     name = chosen.model or settings().default_model
     opened = chosen.text if chosen.model == SAVED else ""  # two files may hold one text
-    key = (name, chosen.score, digest(trace.text), digest(trace.source_text), chosen.chat, opened, site, view)
+    key = (name, chosen.score, digest(trace.text), digest(trace.source_text), chosen.chat, opened, site, view, place)
     found = stores().traces.get(key)
     if found is not None:
         return cast(np.ndarray, found)
 
     def compute(job: Job) -> heads.Scores:
         job.report("scoring every head", 0.0)
-        made = heads.scores(trace, [chosen.score], site=site, view=view, progress=job.step)[chosen.score]
+        if between:
+            made = heads.attention_between(trace, focus.queries, focus.keys, site=site, view=view)
+        else:
+            made = heads.scores(trace, [chosen.score], site=site, view=view, progress=job.step)[chosen.score]
         stores().traces.put(key, made)
         return made
 

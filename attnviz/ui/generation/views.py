@@ -240,6 +240,7 @@ def every_head(written: Written) -> None:
     seen = range(start, stop if focus.head.site == "cross" else min(stop, focus.query + 1)) or range(start, start + 1)
     st.markdown("**Every head at this step**")
     grid(
+        written.trace,
         heads.attention_between(written.trace, focus.query, seen, site=focus.head.site, view=focus.view),
         "between",
         replace(focus, queries=(focus.query,), keys=tuple(seen), view=replace(focus.view, unit="token")),
