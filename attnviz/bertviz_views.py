@@ -71,7 +71,7 @@ def head_view(
     site     for encoder-decoders; None gives all their sites to choose from
     raises   HeadError for what the trace does not have; InputError for no layers, or for a page too large
     """
-    return _page(_Wanted.checked("head", trace, layers, heads, site), theme)
+    return _page(Wanted.checked("head", trace, layers, heads, site), theme)
 
 
 def model_view(
@@ -86,7 +86,7 @@ def model_view(
 
     heads    the heads to draw, None for all; otherwise as `head_view`
     """
-    return _page(_Wanted.checked("model", trace, layers, heads, site), theme)
+    return _page(Wanted.checked("model", trace, layers, heads, site), theme)
 
 
 def neuron_view(
@@ -103,7 +103,7 @@ def neuron_view(
     site     one site; None is the model's first
     raises   Unsupported for view-only models; otherwise as `head_view`
     """
-    return _page(_Wanted.checked("neuron", trace, layers, [head], trace.info.site(site)), theme)
+    return _page(Wanted.checked("neuron", trace, layers, [head], trace.info.site(site)), theme)
 
 
 def estimated_bytes(
@@ -111,11 +111,11 @@ def estimated_bytes(
 ) -> int:
     """About how long the page would be, in bytes, from a few rows of each layer; raises as the views do."""
     site = trace.info.site(site) if kind == "neuron" else site
-    return _estimate(_Wanted.checked(kind, trace, layers, heads, site))
+    return _estimate(Wanted.checked(kind, trace, layers, heads, site))
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class Wanted:
     """What a page is to show, checked against the trace. `heads` None: all; `width` is the neuron view's d_head."""
 
     kind: Kind
@@ -129,7 +129,7 @@ class _Wanted:
     @classmethod
     def checked(
         cls, kind: Kind, trace: Trace, layers: Sequence[int], heads: Sequence[int] | None, site: str | None
-    ) -> _Wanted:
+    ) -> Wanted:
         if kind not in get_args(Kind):
             raise InputError(f"BertViz has the views {', '.join(get_args(Kind))}; got {kind!r}.")
         sites = trace.info.sites if site is None else (trace.info.site(site),)
@@ -174,7 +174,7 @@ class _Wanted:
         return arrays
 
 
-def _page(wanted: _Wanted, theme: Theme) -> Page:
+def _page(wanted: Wanted, theme: Theme) -> Page:
     if theme not in get_args(Theme):
         raise InputError(f"A theme is light or dark; got {theme!r}.")
     drawn, size = wanted.drawn(), _estimate(wanted)
@@ -192,7 +192,7 @@ def _page(wanted: _Wanted, theme: Theme) -> Page:
     return Page(_document(wanted, theme, numbers))
 
 
-def _estimate(wanted: _Wanted) -> int:
+def _estimate(wanted: Wanted) -> int:
     """The page without its numbers, and the numbers as a few rows of every layer let expect."""
     length = len(_document(wanted, "light", lambda site: {}).encode())
     for site in wanted.sites:
@@ -207,7 +207,7 @@ def _estimate(wanted: _Wanted) -> int:
     return length
 
 
-def _document(wanted: _Wanted, theme: Theme, numbers: Callable[[str], Mapping[str, str]]) -> str:
+def _document(wanted: Wanted, theme: Theme, numbers: Callable[[str], Mapping[str, str]]) -> str:
     """The page; `numbers` gives a site's encoded arrays by BertViz's names."""
     frame, params = _neuron_frame(wanted, theme) if wanted.kind == "neuron" else _bertviz_frame(wanted, theme)
     entries = []
@@ -242,7 +242,7 @@ def _document(wanted: _Wanted, theme: Theme, numbers: Callable[[str], Mapping[st
     )
 
 
-def _bertviz_frame(wanted: _Wanted, theme: Theme) -> tuple[str, dict[str, Any]]:
+def _bertviz_frame(wanted: Wanted, theme: Theme) -> tuple[str, dict[str, Any]]:
     """BertViz's own markup and parameters for a text of one token, without its one fetched script."""
     import bertviz  # type: ignore[import-untyped]  # here, since it brings IPython along
 
@@ -264,7 +264,7 @@ def _bertviz_frame(wanted: _Wanted, theme: Theme) -> tuple[str, dict[str, Any]]:
     return fetched_and_markup.partition("</script>")[2].strip(), {k: v for k, v in params.items() if k != "attention"}
 
 
-def _neuron_frame(wanted: _Wanted, theme: Theme) -> tuple[str, dict[str, Any]]:
+def _neuron_frame(wanted: Wanted, theme: Theme) -> tuple[str, dict[str, Any]]:
     """What BertViz's neuron script looks for in its page."""
     root = "bertviz-neuron"
     queries, keys = wanted.trace.axes(wanted.sites[0])
@@ -279,7 +279,7 @@ def _neuron_frame(wanted: _Wanted, theme: Theme) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _caption(wanted: _Wanted) -> str:
+def _caption(wanted: Wanted) -> str:
     info = wanted.trace.info
     where = f" · {', '.join(wanted.sites)} attention" if len(info.sites) > 1 else ""
     which = f"BertViz's {wanted.kind} view · {model_words(info)}{where} · {run_words(wanted.trace)}."

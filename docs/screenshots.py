@@ -46,6 +46,16 @@ MORE: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "explore-chinese-dark": ({"with_text": CHINESE}, DESKTOP),
     "all_heads-long-light": ({"with_text": LONG, "score": "entropy"}, DESKTOP),
     "lines-long-light": ({"with_text": LONG}, DESKTOP),
+    "compare-models-light": ({"comparison": "models", "other_model": "minilm"}, DESKTOP),
+    "compare-templates-light": (
+        {
+            "comparison": "templates",
+            "with_text": "The capital of {input} is",
+            "with_second": "Q: What is the capital of {input}? A: The capital is",
+            "with_filling": "France",
+        },
+        DESKTOP,
+    ),
     "generation-dates-light": ({"model": "dates", "with_text": DATE}, TALL),
 }
 
@@ -74,11 +84,15 @@ def shoot(browser: Browser, url: str, name: str, page: str, params: dict[str, st
           && document.querySelector('.attnviz-caption, [data-testid="stAlert"], canvas')
           && !document.querySelector('[data-testid="stProgress"]')""",
     )
+    make = tab.get_by_role("button", name="Make it")
+    if make.count():
+        make.click()
+        tab.locator("iframe").wait_for()
     tab.evaluate("document.fonts.ready")
     tab.wait_for_timeout(1_000)  # observers, and what appears with a movement
     path = SCREENS / f"{name}.png"
     picture = Image.open(io.BytesIO(tab.screenshot()))
-    picture.convert("RGB").quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path.relative_to(ROOT)}, {path.stat().st_size / 1e3:.0f} kB")
     context.close()
 

@@ -10,6 +10,7 @@ from attnviz.ui import gallery, head_choice, python_lines, say, views
 from attnviz.ui.export import export_bar
 from attnviz.ui.page import focus_on, open_page, traced
 from attnviz.ui.session import selection, text_of
+from attnviz.ui.theme import theme
 
 opening = open_page("All heads at a glance")
 try:
@@ -25,7 +26,7 @@ try:
     thumbnails, detail = st.columns([3, 2], gap="medium")
     with thumbnails:
         gallery.pictures(trace, focus, found, chosen, order)
-        now = selection()
+        now, look = selection(), theme()
         export_bar(
             "all heads",
             lambda: head_gallery(
@@ -35,9 +36,12 @@ try:
                 view=focus.view,
                 scale=now.scale,  # type: ignore[arg-type]
                 palette=now.palette,  # type: ignore[arg-type]
+                theme=look,
             ),
             lambda: gallery.table(found, scores),
-            python_lines.gallery_lines(now, focus, text_of(now.text), text_of(now.other)),
+            python_lines.gallery_lines(
+                now, focus, text_of(now.text), text_of(now.other), side=gallery.side_of(trace, site)
+            ),
             about=export.about(trace, view=focus.view),
             caption="Every head's attention on one text: a place to look closer, not a verdict.",
         )

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
 import plotly.graph_objects as go
+import torch
 
-from attnviz.compare import Difference, head_difference
+from attnviz.compare import Difference, alignments, difference
 from attnviz.edits import Head
 from attnviz.errors import InputError
 from attnviz.figures.attention import head_grid
 from attnviz.figures.drawing import LOG_FROM, MOST_CELLS, Scale, axes, framed, middles
-from attnviz.figures.labels import head_words, model_words, pooled_words, run_words, sink_words, ticks, unit_words
+from attnviz.figures.labels import (
+    SITE_WORDS,
+    head_words,
+    model_words,
+    pooled_words,
+    run_words,
+    sink_words,
+    ticks,
+    unit_words,
+)
 from attnviz.figures.palette import Palette, Theme, diverging_colorscale
 from attnviz.figures.pooling import block_of, largest_of_blocks
 from attnviz.heads import TOKENS, Scores
@@ -42,7 +53,10 @@ def difference_map(
 
     A difference in attention is not one in what the models do: compare their predictions.
     """
-    found = head_difference(first, second, head, other=other, view=view)
+    theirs = _other_head(second, head, other)
+    rows, cols = alignments(first, second, site=head.site, other_site=theirs.site, view=view)
+    seen = view.pattern(first, head), view.pattern(second, theirs)
+    found = difference(*seen, rows, cols)
     if not found.weights.size:
         raise InputError("Nothing in the two texts corresponds, so there is nothing to draw. Compare other texts.")
     block = block_of((len(found.row_labels), len(found.col_labels)), MOST_CELLS)
@@ -70,7 +84,8 @@ def difference_map(
     axes(figure, "xaxis", "key", *ticks(found.col_labels))
     axes(figure, "yaxis", "query", *ticks(found.row_labels))
     title = f"{_heads(first, head, second, other)}: second minus first, in attention"
-    notes = [unit_words(view), sink_words(view, first, head.site, None), lone_words(found), pooled_words(block)]
+    sinks = both_sink_words(view, (first, head.site, seen[0].taken), (second, theirs.site, seen[1].taken))
+    notes = [unit_words(view), *sinks, lone_words(found), pooled_words(block)]
     return framed(figure, title, (*_runs(first, second), *notes), theme)
 
 
@@ -80,6 +95,9 @@ def divergence_grid(
     second: Trace,
     *,
     head: Head | None = None,
+    site: str | None = None,
+    other_site: str | None = None,
+    view: View = TOKENS,
     palette: Palette = "indigo",
     theme: Theme = "light",
 ) -> go.Figure:
@@ -87,12 +105,29 @@ def divergence_grid(
 
     scores   [layer, head], of `compare.divergence`; with `head`, of `compare.nearest_heads` for that head of the first
              run, and layers and heads are the second's
-    raises   ShapeError for another number of axes
+    site, other_site, view   what the scores were made with: they give the words; with `head`, `site` is the head's
+    raises   ShapeError for another number of axes; HeadError for a site that a model does not have
     """
     name = "Jensen-Shannon divergence (nats)"
     figure = head_grid(scores, second.info, name, palette=palette, theme=theme, high=None)
     what = f"{head_words(first, head)} of the first from every head of the second" if head else "of every head"
-    return framed(figure, f"{name} {what}", _runs(first, second), theme)
+    ours = first.info.site(head.site if head else site)
+    theirs = second.info.site(other_site if other_site else ours if ours in second.info.sites else None)
+    of = second if head else first
+    which = f", {SITE_WORDS[theirs if head else ours]}" if len(of.info.sites) > 1 else ""
+    sinks = both_sink_words(view, (first, ours, None), (second, theirs, None))
+    return framed(figure, f"{name} {what}{which}", (*_runs(first, second), unit_words(view), *sinks), theme)
+
+
+def both_sink_words(view: View, *sides: tuple[Trace, str | None, torch.Tensor | None]) -> list[str]:
+    """`labels.sink_words` of both runs: one sentence where it is true of both, none where nothing was done.
+
+    sides   the run, the site, and the shares taken away, or None where none were made; the first run's first
+    """
+    first, second = (sink_words(view, *side) for side in sides)
+    if first == second:
+        return [first] * bool(first)
+    return [f"First: {first}", f"Second: {second}"]
 
 
 def lone_words(found: Difference) -> str:
@@ -116,6 +151,13 @@ def _signed(values: np.ndarray, scale: Scale) -> np.ndarray:
     if scale == "log":
         return np.sign(values) * np.log10(np.maximum(size, LOG_FROM) / LOG_FROM)
     return np.sign(values) * np.sqrt(size) if scale == "sqrt" else values
+
+
+def _other_head(second: Trace, head: Head, other: Head | None) -> Head:
+    """The second run's head, of the site that `compare.head_difference` takes."""
+    if other is not None and other.site is not None:
+        return other
+    return replace(other or head, site=head.site if head.site in second.info.sites else None)
 
 
 def _heads(first: Trace, head: Head, second: Trace, other: Head | None) -> str:

@@ -8,13 +8,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from attnviz.edits import Head
-from attnviz.figures.labels import head_words, model_words, plain, run_words
+from attnviz.figures.drawing import INK, PAPER
+from attnviz.figures.labels import head_words, model_words, plain, run_words, sink_words, unit_words
 from attnviz.figures.palette import CATEGORICAL, Theme
+from attnviz.heads import TOKENS
 from attnviz.lines import Edges
 from attnviz.trace import Trace
+from attnviz.view import View
 
-_PAPER = {"light": "#ffffff", "dark": "#0e1117"}
-_INK = {"light": "#1c2030", "dark": "#e6e9f2"}
 _LEVELS = 6  # of opacity and width: a trace for each head and level, not for each line
 _NAMED = 8
 _MOST_TICKS = 60
@@ -28,10 +29,11 @@ def heads_words(trace: Trace, heads: Sequence[Head]) -> str:
     return head_words(trace, heads[0]).replace(names[0], listed, 1)
 
 
-def attention_lines(trace: Trace, edges: Edges, *, theme: Theme = "light") -> go.Figure:
+def attention_lines(trace: Trace, edges: Edges, *, view: View = TOKENS, theme: Theme = "light") -> go.Figure:
     """Queries on the left, keys on the right, and the given edges between them, a colour a head.
 
     edges    of `attnviz.lines.strongest_edges`, of this trace
+    view     the one they were found with: it gives the words for units and sinks
     A stronger edge is wider and less transparent, the strongest sets the scale; the hover gives each one's attention.
     It shows where the heads look, not what that does: compare an edited run.
     """
@@ -53,18 +55,20 @@ def attention_lines(trace: Trace, edges: Edges, *, theme: Theme = "light") -> go
         go.Scatter(x=[1], y=[0], yaxis="y2", mode="markers", opacity=0, showlegend=False, hoverinfo="skip")
     )
     _column(figure, "yaxis2", "key", edges.keys.labels)
+    notes = [unit_words(view), sink_words(view, trace, edges.heads[0].site, edges.taken)]
+    subtitles = [f"{model_words(trace.info)} · {_held_words(edges)}", *filter(None, notes)]
     figure.update_layout(
         title={
             "text": plain(f"Attention of {heads_words(trace, edges.heads)}, {run_words(trace)}"),
-            "subtitle": {"text": plain(f"{model_words(trace.info)} · {_held_words(edges)}")},
+            "subtitle": {"text": "<br>".join(map(plain, subtitles))},
         },
         xaxis={"visible": False, "range": [0, 1], "fixedrange": True},
         yaxis2={"overlaying": "y", "side": "right"},
         height=int(np.clip(140 + _ROW_PIXELS * max(len(edges.queries), len(edges.keys)), 320, 1400)),
-        paper_bgcolor=_PAPER[theme],
-        plot_bgcolor=_PAPER[theme],
-        font={"color": _INK[theme]},
-        margin={"l": 110, "r": 110, "t": 90, "b": 30},
+        paper_bgcolor=PAPER[theme],
+        plot_bgcolor=PAPER[theme],
+        font={"color": INK[theme]},
+        margin={"l": 110, "r": 110, "t": 74 + 16 * len(subtitles), "b": 30},
         legend={"orientation": "h", "y": -0.02},
     )
     return figure

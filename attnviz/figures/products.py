@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from attnviz.figures.drawing import INK, PAPER
 from attnviz.figures.labels import head_words, model_words, plain, run_words
 from attnviz.figures.palette import Theme, diverging_colorscale
 from attnviz.products import Products
 from attnviz.trace import Trace
 
-_PAPER = {"light": "#ffffff", "dark": "#0e1117"}
-_INK = {"light": "#1c2030", "dark": "#e6e9f2"}
 _MOST_TICKS = 60
 
 
@@ -55,9 +54,9 @@ def product_map(
             "showgrid": False,
             "zeroline": False,
         },
-        paper_bgcolor=_PAPER[theme],
-        plot_bgcolor=_PAPER[theme],
-        font={"color": _INK[theme]},
+        paper_bgcolor=PAPER[theme],
+        plot_bgcolor=PAPER[theme],
+        font={"color": INK[theme]},
         margin={"l": 110, "r": 20, "t": 90, "b": 60},
     )
     return figure

@@ -9,7 +9,7 @@ from typing import cast
 import streamlit as st
 
 from attnviz import bertviz_views
-from attnviz.bertviz_views import MOST_BYTES, Kind, Page
+from attnviz.bertviz_views import MOST_BYTES, MOST_DRAWN, Kind, Page
 from attnviz.errors import AttnvizError
 from attnviz.figures.labels import model_words, run_words
 from attnviz.figures.palette import Theme
@@ -20,6 +20,7 @@ from attnviz.ui.components.framed import framed
 from attnviz.ui.jobs import Job
 from attnviz.ui.selection import Focus
 from attnviz.ui.session import selection
+from attnviz.ui.theme import theme
 
 TITLES = {"head": "Head view", "model": "Model view", "neuron": "Neuron view", "products": "Query-key products"}
 _AROUND = 1  # layers before and after the selected one that the model view starts with
@@ -47,6 +48,13 @@ class Wanted:
     def estimate(self, trace: Trace) -> int:
         heads = None if self.kind == "neuron" else self.heads
         return bertviz_views.estimated_bytes(trace, self.kind, self.layers, heads=heads, site=self.site)
+
+    def drawn(self, trace: Trace) -> int:
+        """Elements of the largest picture in the page."""
+        neuron = self.kind == "neuron"
+        site = trace.info.site(self.site) if neuron else self.site
+        heads = [self.head] if neuron else self.heads
+        return bertviz_views.Wanted.checked(self.kind, trace, self.layers, heads, site).drawn()
 
     def make(self, trace: Trace, theme: Theme) -> Page:
         if self.kind == "neuron":
@@ -89,29 +97,29 @@ def what_to_draw(trace: Trace, focus: Focus, kind: Kind) -> Wanted | None:
 
 def made(trace: Trace, wanted: Wanted) -> str | None:
     """The page's HTML once it is asked for; before that its size and the button."""
-    theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+    look = theme()
     asked = (*_run_key(trace), wanted)
     pages: dict[tuple[Hashable, ...], str] = st.session_state.setdefault(_PAGES, {})
-    if (*asked, theme) in pages:
-        return pages[(*asked, theme)]
+    if (*asked, look) in pages:
+        return pages[(*asked, look)]
     if st.session_state.get(_ASKED) == asked:
 
         def write(job: Job) -> str:
             job.report("collecting attention", 0.0)
-            return wanted.make(trace, theme).html
+            return wanted.make(trace, look).html
 
-        html = cast(str, work.finished(("bertviz", *asked, theme), "Writing the page", write))
-        pages[(*asked, theme)] = html
+        html = cast(str, work.finished(("bertviz", *asked, look), "Writing the page", write))
+        pages[(*asked, look)] = html
         while len(pages) > 1 and (len(pages) > _KEPT or sum(map(len, pages.values())) > MOST_BYTES):
             del pages[next(iter(pages))]
         return html
-    _offer(wanted.estimate(trace), asked)
+    _offer(wanted, wanted.estimate(trace), wanted.drawn(trace), asked)
     return None
 
 
-def _offer(size: int, asked: tuple[Hashable, ...]) -> None:
+def _offer(wanted: Wanted, size: int, drawn: int, asked: tuple[Hashable, ...]) -> None:
     """Say how large the page would be, and let it be made if that is not too large."""
-    too_large = size > MOST_BYTES
+    too_large = size > MOST_BYTES or drawn > MOST_DRAWN
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             "Make it",
@@ -124,8 +132,9 @@ def _offer(size: int, asked: tuple[Hashable, ...]) -> None:
     if too_large:
         say.problem(
             AttnvizError(
-                f"This page would have about {megabytes(size)}; the most is {megabytes(MOST_BYTES)}. Choose fewer "
-                "layers or heads, or a shorter text."
+                f"This page would have about {megabytes(size)} and draw {drawn:,} elements at once; the most is "
+                f"{megabytes(MOST_BYTES)} and {MOST_DRAWN:,}. Choose a shorter text or fewer layers"
+                f"{' (in the model view, also fewer heads)' if wanted.kind == 'model' else ''}."
             )
         )
 

@@ -21,14 +21,16 @@ from attnviz.ui import say
 from attnviz.ui.components.gallery import Pair, gallery
 from attnviz.ui.head_choice import choice
 from attnviz.ui.jobs import Job
+from attnviz.ui.python_lines import SIDE
 from attnviz.ui.reading import palette_of
 from attnviz.ui.selection import SAVED, SCORES, Focus
 from attnviz.ui.session import select, selection, stores
-from attnviz.ui.views import SCORE_TITLES, score_caption
+from attnviz.ui.titles import SCORE_TITLES
+from attnviz.ui.views import score_caption
 from attnviz.ui.work import digest, finished
 
 _PIXELS = 650_000  # of all thumbnails together: under 900 kB in what goes to the browser
-_SIDES = (16, 48)
+_LEAST_SIDE = 16
 
 
 def overview_for(trace: Trace, focus: Focus) -> Overview:
@@ -40,16 +42,20 @@ def overview_for(trace: Trace, focus: Focus) -> Overview:
     found = stores().traces.get(key)
     if found is not None:
         return cast(Overview, found)
-    count = trace.info.layers_of(trace.info.site(site)) * trace.info.heads_of(trace.info.site(site))
-    side = min(_SIDES[1], max(_SIDES[0], math.isqrt(_PIXELS // count)))
 
     def compute(job: Job) -> Overview:
         job.report("looking at every head", 0.0)
-        made = overview(trace, site=site, view=view, side=side, progress=job.step)
+        made = overview(trace, site=site, view=view, side=side_of(trace, site), progress=job.step)
         stores().traces.put(key, made)
         return made
 
     return cast(Overview, finished(("overview", *key), "Looking at every head", compute))
+
+
+def side_of(trace: Trace, site: str | None) -> int:
+    """Pixels of a thumbnail's side: fewer for a model of many heads."""
+    site = trace.info.site(site)
+    return min(SIDE, max(_LEAST_SIDE, math.isqrt(_PIXELS // (trace.info.layers_of(site) * trace.info.heads_of(site)))))
 
 
 def all_scores(trace: Trace, focus: Focus, found: Overview) -> dict[str, Scores]:

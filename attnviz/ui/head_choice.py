@@ -21,7 +21,7 @@ from attnviz.ui import say
 from attnviz.ui.components.gallery import Pair
 from attnviz.ui.selection import SCORES, Focus
 from attnviz.ui.session import act, select, selection
-from attnviz.ui.views import SCORE_TITLES
+from attnviz.ui.titles import SCORE_TITLES
 
 _CHOICE = "attnviz_gallery"
 _ORDERS = {"layer": "By layer", "ranked": "Ranked"}

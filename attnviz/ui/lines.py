@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import numpy as np
@@ -24,6 +25,8 @@ from attnviz.ui.python_lines import lines_lines
 from attnviz.ui.reading import palette_of
 from attnviz.ui.selection import Focus
 from attnviz.ui.session import select, selection, stores, text_of
+from attnviz.ui.theme import theme
+from attnviz.ui.titles import SCORE_TITLES
 
 _ONE = "lines-one-query"
 
@@ -38,10 +41,10 @@ def head_chooser(trace: Trace, focus: Focus, scores: Scores) -> None:
         col_labels=[str(i) for i in range(scores.shape[1])],
         row_axis="layer",
         col_axis="head",
-        value_name=views.SCORE_TITLES[selection().score].lower(),
+        value_name=SCORE_TITLES[selection().score].lower(),
         palettes=palette_of(selection().palette),
         low=0.0,
-        high=high or 1.0,
+        high=views.round_up(high, limit=math.inf if selection().score == "distance" else 1.0),
         selected=(focus.head.layer, focus.head.head),
         label="All heads, layers down and heads across. Pick one to draw its lines too, or to leave them out again.",
         cell="free",
@@ -182,12 +185,18 @@ def caption(trace: Trace, focus: Focus, edges: Edges) -> None:
 
 def take_along(trace: Trace, focus: Focus, edges: Edges) -> None:
     """The lines as a file, as a table and as Python."""
-    chosen = selection()
+    chosen, look = selection(), theme()
+    facts = about(trace, view=focus.view) | {
+        "site": trace.info.site(focus.head.site),
+        "heads": [_name(head) for head in focus.heads],
+        "share": chosen.share,
+        "query": "all" if edges.one is None else edges.one,
+    }
     export_bar(
         "lines",
-        lambda: attention_lines(trace, edges),
+        lambda: attention_lines(trace, edges, view=focus.view, theme=look),
         edges.frame,
         lines_lines(chosen, focus, text_of(chosen.text), text_of(chosen.other), one=edges.one is not None),
         rows=len(edges),
-        about=about(trace, head=focus.head, view=focus.view),
+        about=facts,
     )

@@ -6,15 +6,20 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from attnviz.export import about
 from attnviz.figures.labels import head_words, model_words, run_words
 from attnviz.figures.palette import DIVERGING
+from attnviz.figures.products import product_map
 from attnviz.products import Products, query_key
 from attnviz.tokens import Token
 from attnviz.trace import Trace
 from attnviz.ui import say, views
 from attnviz.ui.components import matrix
+from attnviz.ui.export import export_bar
+from attnviz.ui.python_lines import products_lines
 from attnviz.ui.selection import Focus
-from attnviz.ui.session import select
+from attnviz.ui.session import select, selection, text_of
+from attnviz.ui.theme import theme
 
 _MOST_KEYS = 512  # rows that can be told apart; the strongest ones are shown
 _TOP = 12
@@ -32,6 +37,7 @@ def product_view(trace: Trace, focus: Focus) -> None:
         st.markdown(f"**Query times key, {head_words(trace, focus.head)}**")
         _map(products, keys, shown, focus)
         _caption(trace, focus, products, len(shown))
+        _take_along(trace, focus, products, shown)
     with narrow:
         _tables(products, keys, focus)
 
@@ -89,6 +95,39 @@ def _map(products: Products, keys: tuple[Token, ...], shown: list[int], focus: F
         title=f"Query times key, L{focus.head.layer}H{focus.head.head}, query {focus.query}",
         file_name=f"products-L{focus.head.layer}H{focus.head.head}",
         on_pick=lambda row, dimension: select(key=shown[row]),
+    )
+
+
+def _take_along(trace: Trace, focus: Focus, products: Products, shown: list[int]) -> None:
+    """The products as a file, as a table and as Python."""
+    chosen, look = selection(), theme()
+    as_seen = shown == products.visible.nonzero().flatten().tolist()
+    export_bar(
+        "products",
+        lambda: product_map(trace, products, keys=shown, theme=look),
+        lambda: _frame(products, trace.axes(focus.head.site)[1], shown),
+        products_lines(
+            chosen, focus, text_of(chosen.text), text_of(chosen.other), keys=None if as_seen else tuple(shown)
+        ),
+        rows=len(shown) * products.products.shape[1],
+        about=about(trace, head=focus.head) | {"query": products.query, "scaling": products.scaling},
+        caption="A row sums to the score before the mask. A turn of queries and keys together changes every product "
+        "and no weight: a dimension has no meaning of its own.",
+    )
+
+
+def _frame(products: Products, keys: tuple[Token, ...], shown: list[int]) -> pd.DataFrame:
+    """A row for each key and dimension: the product, and the key's score and weight."""
+    width = products.products.shape[1]
+    return pd.DataFrame(
+        {
+            "key": np.repeat(shown, width),
+            "key_text": np.repeat(np.array([keys[i].text for i in shown], dtype=object), width),
+            "dimension": np.tile(np.arange(width), len(shown)),
+            "product": products.products[shown].numpy().ravel(),
+            "score": np.repeat(products.scores[shown].numpy(), width),
+            "weight": np.repeat(products.weights[shown].numpy(), width),
+        }
     )
 
 

@@ -17,6 +17,7 @@ from attnviz.text import visible
 from attnviz.ui.selection import SAVED, Focus, Selection
 from attnviz.view import Sinks, View
 
+SIDE = 48  # of a thumbnail, where nothing else is asked for
 _WIDTH = 100
 _WORDS = re.compile(r"\S*\s+|\S+")
 _SCORES = {
@@ -33,16 +34,15 @@ def map_lines(chosen: Selection, focus: Focus, text: str, target: str = "") -> s
     text, target   what the model reads, and for an encoder-decoder what its decoder reads, "" for what it writes;
                    other models are given no target
     """
-    looks = _looks(chosen, scale="sqrt")
     window = [] if focus.window is None else [f"window={focus.window}"]
-    arguments = ["trace", _head(focus.head), *_view(focus.view), *window, *looks]
-    return _shown(_traced(chosen, focus, text, target), "attention_map", arguments)
+    arguments = ["trace", head_literal(focus.head), *view_argument(focus.view), *window, *looks(chosen, scale="sqrt")]
+    return shown(_traced(chosen, focus, text, target), "attention_map", arguments)
 
 
 def row_lines(chosen: Selection, focus: Focus, text: str, target: str = "") -> str:
     """The selected query's row, as bars: `figures.attention_row`."""
-    arguments = ["trace", _head(focus.head), str(focus.query), *_view(focus.view)]
-    return _shown(_traced(chosen, focus, text, target), "attention_row", arguments)
+    arguments = ["trace", head_literal(focus.head), str(focus.query), *view_argument(focus.view)]
+    return shown(_traced(chosen, focus, text, target), "attention_row", arguments)
 
 
 def grid_lines(chosen: Selection, focus: Focus, text: str, target: str = "") -> str:
@@ -54,15 +54,16 @@ def grid_lines(chosen: Selection, focus: Focus, text: str, target: str = "") -> 
     else:
         scored, name = _SCORES[chosen.score]
         arguments = ["trace"]
-    lines.append(_call("scores", f"attnviz.heads.{scored}", [*arguments, *_site(focus), *_view(focus.view)]))
-    return _shown(lines, "head_grid", ["scores", "trace.info", f'"{name}"', *_looks(chosen), "high=None"])
+    lines.append(assigned("scores", f"attnviz.heads.{scored}", [*arguments, *_site(focus), *view_argument(focus.view)]))
+    return shown(lines, "head_grid", ["scores", "trace.info", f'"{name}"', *looks(chosen), "high=None"])
 
 
-def gallery_lines(chosen: Selection, focus: Focus, text: str, target: str = "") -> str:
-    """Every head as a thumbnail: `figures.head_gallery`."""
-    lines, view = _traced(chosen, focus, text, target), [*_site(focus), *_view(focus.view)]
-    lines.append(_call("overview", "attnviz.overview.overview", ["trace", *view]))
-    return _shown(lines, "head_gallery", ["overview", "trace", *view, *_looks(chosen, scale="sqrt")])
+def gallery_lines(chosen: Selection, focus: Focus, text: str, target: str = "", *, side: int = SIDE) -> str:
+    """Every head as a thumbnail of `side` pixels: `figures.head_gallery`."""
+    lines, view = _traced(chosen, focus, text, target), [*_site(focus), *view_argument(focus.view)]
+    sides = [] if side == SIDE else [f"side={side}"]
+    lines.append(assigned("overview", "attnviz.overview.overview", ["trace", *view, *sides]))
+    return shown(lines, "head_gallery", ["overview", "trace", *view, *looks(chosen, scale="sqrt")])
 
 
 def lines_lines(chosen: Selection, focus: Focus, text: str, target: str = "", *, one: bool = False) -> str:
@@ -71,12 +72,26 @@ def lines_lines(chosen: Selection, focus: Focus, text: str, target: str = "", *,
     one   only those of the selected query
     """
     lines = _traced(chosen, focus, text, target)
-    heads = ", ".join(map(_head, focus.heads))
+    heads = ", ".join(map(head_literal, focus.heads))
     query = [f"query={focus.query}"] if one else []
     share = [] if chosen.share == Selection().share else [f"share={chosen.share:g}"]
-    arguments = ["trace", f"[{heads}]", *query, *share, *_view(focus.view)]
-    lines.append(_call("edges", "attnviz.lines.strongest_edges", arguments))
-    return _shown(lines, "attention_lines", ["trace", "edges"])
+    arguments = ["trace", f"[{heads}]", *query, *share, *view_argument(focus.view)]
+    lines.append(assigned("edges", "attnviz.lines.strongest_edges", arguments))
+    return shown(lines, "attention_lines", ["trace", "edges", *view_argument(focus.view)])
+
+
+def products_lines(
+    chosen: Selection, focus: Focus, text: str, target: str = "", *, keys: Sequence[int] | None = None
+) -> str:
+    """The selected query's products with its keys: `figures.product_map`.
+
+    keys   positions to show; None for those that the query sees
+    """
+    lines = _traced(chosen, focus, text, target)
+    arguments = ["trace", head_literal(focus.head), str(focus.query)]
+    lines.append(assigned("products", "attnviz.products.query_key", arguments))
+    some = [] if keys is None else [f"keys={list(keys)}"]
+    return shown(lines, "product_map", ["trace", "products", *some])
 
 
 def movement_lines(chosen: Selection, focus: Focus, text: str, *, length: int | None = None) -> str:
@@ -92,10 +107,12 @@ def movement_lines(chosen: Selection, focus: Focus, text: str, *, length: int | 
         options += [f"seed={chosen.seed}"] if chosen.seed is not None else []
         options += [f"temperature={chosen.warmth:g}"] if chosen.seed is not None and chosen.warmth != 1 else []
         options += _chat(chosen)
-        given = _named("text", text, lines, len(f"trace = model.generate({', '.join(['', *options])})"))
-        lines.append(_call("trace", "model.generate", [given, *options]))
-    return _shown(
-        lines, "movement_map", ["trace", _head(focus.head), *_view(focus.view), *_looks(chosen, scale="sqrt")]
+        given = named("text", text, lines, len(f"trace = model.generate({', '.join(['', *options])})"))
+        lines.append(assigned("trace", "model.generate", [given, *options]))
+    return shown(
+        lines,
+        "movement_map",
+        ["trace", head_literal(focus.head), *view_argument(focus.view), *looks(chosen, scale="sqrt")],
     )
 
 
@@ -146,7 +163,7 @@ def _opened(chosen: Selection) -> list[str]:
     lines = ["import attnviz", ""]
     if chosen.model == SAVED:
         return [*lines, 'trace = attnviz.load_trace("trace.safetensors")  # the file that was opened']
-    name = _named("name", chosen.model or settings().default_model, lines, len("model = attnviz.load_model()"))
+    name = named("name", chosen.model or settings().default_model, lines, len("model = attnviz.load_model()"))
     return [*lines, f"model = attnviz.load_model({name})"]
 
 
@@ -157,16 +174,16 @@ def _traced(chosen: Selection, focus: Focus, text: str, target: str) -> list[str
         return lines
     target = target if focus.head.site is not None else ""  # a model of one site has no decoder to give it to
     others = "".join(f", {word}" for word in [*["target"] * bool(target), *_chat(chosen)])
-    arguments = [_named("text", text, lines, len(f"trace = model.trace({others})"))]
-    arguments += [_named("target", target, lines, _WIDTH // 2)] if target else []
-    return [*lines, _call("trace", "model.trace", [*arguments, *_chat(chosen)])]
+    arguments = [named("text", text, lines, len(f"trace = model.trace({others})"))]
+    arguments += [named("target", target, lines, _WIDTH // 2)] if target else []
+    return [*lines, assigned("trace", "model.trace", [*arguments, *_chat(chosen)])]
 
 
 def _chat(chosen: Selection) -> list[str]:
     return ["chat_template=True"] if chosen.chat else []
 
 
-def _named(name: str, value: str, lines: list[str], taken: int) -> str:
+def named(name: str, value: str, lines: list[str], taken: int) -> str:
     """The literal, or where it leaves no room on its line a name that `lines` gives to it."""
     inline = _quoted(value)
     if len(inline) <= _WIDTH - taken:
@@ -175,11 +192,12 @@ def _named(name: str, value: str, lines: list[str], taken: int) -> str:
     return name
 
 
-def _shown(lines: Sequence[str], function: str, arguments: Sequence[str]) -> str:
-    return "\n".join([*lines, _call("figure", f"attnviz.figures.{function}", arguments), "figure.show()"]) + "\n"
+def shown(lines: Sequence[str], function: str, arguments: Sequence[str]) -> str:
+    """All the lines of a file: these, the figure, and what shows it."""
+    return "\n".join([*lines, assigned("figure", f"attnviz.figures.{function}", arguments), "figure.show()"]) + "\n"
 
 
-def _call(name: str, function: str, arguments: Sequence[str]) -> str:
+def assigned(name: str, function: str, arguments: Sequence[str]) -> str:
     """An assignment, on several lines where one is too short for it."""
     line = f"{name} = {function}({', '.join(arguments)})"
     if len(line) <= _WIDTH:
@@ -191,7 +209,8 @@ def _call(name: str, function: str, arguments: Sequence[str]) -> str:
     return "\n".join([f"{name} = {function}(", *broken, ")"])
 
 
-def _head(head: Head) -> str:
+def head_literal(head: Head) -> str:
+    """A head as Python."""
     site = "" if head.site is None else f', "{head.site}"'
     return f"attnviz.Head({head.layer}, {head.head}{site})"
 
@@ -200,13 +219,13 @@ def _site(focus: Focus) -> list[str]:
     return [] if focus.head.site is None else [f'site="{focus.head.site}"']
 
 
-def _looks(chosen: Selection, *, scale: str = "") -> list[str]:
+def looks(chosen: Selection, *, scale: str = "") -> list[str]:
     """Scale and palette, where they are not the figure's own; no scale for figures without one."""
-    looks = [f'scale="{chosen.scale}"'] if scale and chosen.scale != scale else []
-    return looks + ([f'palette="{chosen.palette}"'] if chosen.palette != "indigo" else [])
+    scaled = [f'scale="{chosen.scale}"'] if scale and chosen.scale != scale else []
+    return scaled + ([f'palette="{chosen.palette}"'] if chosen.palette != "indigo" else [])
 
 
-def _view(view: View) -> list[str]:
+def view_argument(view: View) -> list[str]:
     """The view argument, if it says anything."""
     parts = [f'"{view.unit}"'] if view.unit != View().unit else []
     if view.sinks.active:

@@ -11,7 +11,7 @@ from attnviz.ui.export import export_bar
 from attnviz.ui.selection import Focus
 from attnviz.ui.session import selection, text_of
 from attnviz.ui.theme import theme
-from attnviz.ui.views import SCORE_TITLES
+from attnviz.ui.titles import SCORE_TITLES
 from attnviz.view import Seen
 
 

@@ -21,16 +21,10 @@ from attnviz.ui.components import matrix, token_strip
 from attnviz.ui.reading import palette_of
 from attnviz.ui.selection import SCORES, Focus
 from attnviz.ui.session import select, selection
+from attnviz.ui.titles import SCORE_TITLES, grid_words, read_words
 from attnviz.units import Units
 from attnviz.view import Seen
 
-SCORE_TITLES = {
-    "between": "Query to key",
-    "sink": "First token",
-    "entropy": "Entropy",
-    "previous": "Previous token",
-    "distance": "Distance",
-}
 SITE_TITLES = {"encoder": "Encoder", "decoder": "Decoder", "cross": "Cross-attention"}
 SCORE_CAPTIONS = {
     "between": "Attention that the selected query pays to the selected key in each head, a share of 1.",
@@ -71,8 +65,8 @@ def strip(trace: Trace, focus: Focus) -> None:
         picks="key" if apart else "query",
         link=_LINK,
         marked=marked,
-        on_mark=lambda units: select(keys=_tokens(row.keys, units)),
-        on_pick=lambda unit: select(**_picked(row.keys, unit, "key" if apart else "query")),
+        on_mark=lambda units: select(queries=(), keys=_tokens(row.keys, units)),
+        on_pick=lambda unit: select(queries=(), **_picked(row.keys, unit, "key" if apart else "query")),
     )
 
 
@@ -155,7 +149,7 @@ def grid(trace: Trace, scores: Scores, score: str, focus: Focus) -> None:
         label="All heads, layers down and heads across. Pick one to see its map.",
         cell="free",
         max_height=400,
-        title=f"{SCORE_TITLES[score]}, every head",
+        title=", ".join([grid_words(trace, score, focus), run_words(trace), trace.info.name]),
         file_name=f"heads-{score}",
         on_pick=lambda layer, head: select(layer=layer, head=head),
     )
@@ -208,26 +202,16 @@ def attention_map(trace: Trace, focus: Focus, *, key: str = "map", max_height: i
         link=_LINK,
         box=box,
         box_value=None if box is None else _box_value(seen, box),
-        title=", ".join(
-            [f"Attention of {head_words(trace, focus.head)}", run_words(trace), trace.info.name, *_read(focus, seen)]
-        ),
+        title=f"Attention of {head_words(trace, focus.head)}, {run_words(trace)}, {trace.info.name}"
+        + read_words(focus, seen),
         file_name=f"attention-{Head(focus.head.layer, focus.head.head)}",
         on_window=lambda window: select(window=window),
         on_box=lambda box: select(**_boxed(seen, box)),
-        on_pick=lambda q, k: select(**_picked(seen.queries, q, "query"), **_picked(seen.keys, k, "key")),
+        on_pick=lambda q, k: select(
+            queries=(), keys=(), **_picked(seen.queries, q, "query"), **_picked(seen.keys, k, "key")
+        ),
     )
     return seen
-
-
-def _read(focus: Focus, seen: Seen) -> list[str]:
-    """For a picture that leaves the page: how it was read, and what was taken away."""
-    sinks = focus.view.sinks
-    words = [f"by {focus.view.unit}"] * (focus.view.unit != "token")
-    done = {"hide": "sinks hidden", "renormalise": "sinks hidden, rows renormalised", "value-norm": "by value norm"}
-    if sinks.active:
-        verb = "moved" if sinks.how == "value-norm" else "taken away"
-        words.append(f"{done[sinks.how]} ({float(seen.taken.mean()):.0%} {verb})")
-    return words
 
 
 def map_caption(trace: Trace, focus: Focus, seen: Seen) -> None:

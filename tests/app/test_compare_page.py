@@ -1,8 +1,10 @@
 """The Compare page, run by Streamlit's own test harness: three ways to compare, and what is said where it cannot be."""
 
+import hashlib
 import html
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from streamlit.testing.v1 import AppTest
 
 import attnviz
 from attnviz import compare
+from attnviz.figures.drawing import PAPER
+from attnviz.ui.comparison import maps, views
 from attnviz.ui.comparison.maps import Axes
 from attnviz.ui.session import stores
 
@@ -199,8 +203,9 @@ def test_every_way_of_reading_is_obeyed(page: Page, view: dict[str, str]) -> Non
         "sentence": "By sentence",
         "renormalise": "renormalised",
         "value-norm": "value vectors",
+        "log": "on one logarithmic scale for both",
     }
-    assert wanted.get(next(iter(view.values())), "") in said(test)
+    assert wanted[next(iter(view.values()))] in said(test)
 
 
 def test_a_hostile_token_stays_text(page: Page) -> None:
@@ -211,14 +216,58 @@ def test_a_hostile_token_stays_text(page: Page) -> None:
     assert "<img" not in bodies
 
 
-def test_the_lines_of_python_make_the_same_figures(page: Page) -> None:
-    test = page(with_text=FIRST, with_second=SWAPPED, unit="word", sinks="hide", layer="23", head="4")
-    for code in (element.value for element in test.code if "figure" in element.value):
+@pytest.mark.parametrize(("scale", "palette"), [("sqrt", "indigo"), ("log", "viridis")])
+def test_the_lines_of_python_make_the_same_figures(
+    page: Page, smollm2: attnviz.Model, scale: str, palette: Any
+) -> None:
+    second = f"{SWAPPED} him, as she had promised him on the day before, and \u202ewent\u202c home with both"
+    looks = {"scale": scale, "palette": palette}
+    test = page(with_text=FIRST, with_second=second, unit="word", sinks="hide", layer="23", head="4", **looks)
+    codes = [element.value for element in test.code if "figure" in element.value]
+    assert all(len(line) <= 100 for code in codes for line in code.split("\n"))
+    figures = {}
+    for code in codes:
         made: dict[str, Any] = {}
         exec(compile(code.replace("figure.show()", ""), "lines", "exec"), made)
-        assert type(made["figure"]).__name__ == "Figure"
-        assert "second minus first" in made["figure"].layout.title.text or "nats" in made["figure"].layout.title.text
-    assert sum("figure" in element.value for element in test.code) == 2
+        figures[made["figure"].layout.title.text.partition(" ")[0]] = made["figure"]
+    view, runs = attnviz.View("word", attnviz.Sinks("hide")), (smollm2.trace(FIRST), smollm2.trace(second))
+    drawn, grid = figures["L23H4:"].data[0], figures["Jensen-Shannon"].data[0]
+    expected = compare.head_difference(*runs, attnviz.Head(23, 4), view=view).weights
+    np.testing.assert_allclose(drawn.customdata, expected, atol=2e-5)
+    if scale == "sqrt":
+        np.testing.assert_allclose(drawn.z, np.sign(expected) * np.sqrt(np.abs(expected)), atol=5e-3)
+    else:
+        assert drawn.zmax > 1  # in powers of ten
+    np.testing.assert_allclose(grid.z, compare.divergence(*runs, view=view), atol=2e-5)
+    known = attnviz.figures.head_grid(np.zeros((1, 1)), runs[1].info, "", palette=palette)
+    assert grid.colorscale == known.data[0].colorscale
+    for figure in figures.values():
+        assert "By word" in figure.layout.title.subtitle.text
+        assert "are hidden" in figure.layout.title.subtitle.text
+    assert "Second: Sinks (first token: 1 key) are hidden; " in figures["L23H4:"].layout.title.subtitle.text
+
+
+def test_files_tell_of_both_runs_and_are_made_without_a_session(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def keep(name: str, figure: Callable[[], Any], *_: Any, about: dict[str, Any], **more: Any) -> None:
+        given[name] = figure, about
+
+    for module in (maps, views):
+        monkeypatch.setattr(module, "export_bar", keep)
+        monkeypatch.setattr(module, "theme", lambda: "dark")
+    assert_fine(page(comparison="models", with_text=FIRST, other_model="minilm", unit="word", scale="log"))
+    with ThreadPoolExecutor(1) as pool:
+        made = {name: pool.submit(figure).result() for name, (figure, _) in given.items()}
+    assert {figure.layout.paper_bgcolor for figure in made.values()} == {PAPER["dark"]}
+    assert made["difference"].data[0].zmax > 1  # logarithmic
+    for about in (given["difference"][1], given["divergence"][1]):
+        assert about["model"] != about["second_model"]
+        assert (about["head"], about["unit"]) == ("L23H3", "word")
+        assert about["text_sha256"] == about["second_text_sha256"] == hashlib.sha256(FIRST.encode()).hexdigest()
+        assert "second_unit" not in about
+    assert re.fullmatch(r"L\d+H\d+", given["difference"][1]["second_head"])
+    assert "second_head" not in given["divergence"][1]  # of every head of the second
 
 
 def test_parts_of_one_map_are_the_same_parts_of_the_others() -> None:

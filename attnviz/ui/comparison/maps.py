@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,20 +12,21 @@ import streamlit as st
 
 from attnviz.compare import Difference, difference
 from attnviz.edits import Head
-from attnviz.export import about
-from attnviz.figures.comparison import difference_map, lone_words
-from attnviz.figures.labels import head_words, model_words, run_words, sink_words, unit_words
+from attnviz.figures.comparison import both_sink_words, difference_map, lone_words
+from attnviz.figures.labels import head_words, model_words, run_words, unit_words
 from attnviz.figures.palette import DIVERGING
 from attnviz.figures.pooling import block_of, largest_of_blocks
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.comparison.lines import difference_lines
-from attnviz.ui.comparison.pair import Pair, Run
+from attnviz.ui.comparison.pair import Pair, Run, facts
 from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
-from attnviz.ui.reading import palette_of
+from attnviz.ui.reading import SCALE_TITLES, palette_of
 from attnviz.ui.selection import Focus
 from attnviz.ui.session import select, selection
+from attnviz.ui.theme import theme
+from attnviz.ui.views import round_up
 from attnviz.view import Seen
 
 Window = tuple[int, int, int, int]
@@ -113,7 +113,7 @@ def both_maps(pair: Pair, focus: Focus, seen: tuple[Seen, Seen]) -> None:
     say.caption(
         *_runs(pair),
         "Rows are queries, columns are keys; colour is attention after the softmax, a share of 1 in each row, on one "
-        "scale for both.",
+        f"{SCALE_TITLES[selection().scale].lower()} scale for both.",
         unit_words(pair.view),
         *_sink_words(pair, seen),
     )
@@ -151,6 +151,7 @@ def difference_view(pair: Pair, focus: Focus, seen: tuple[Seen, Seen]) -> None:
         "It shows where attention differs, not what that does to the prediction, nor that the change in the text is "
         "the reason.",
     )
+    chosen, look = selection(), theme()
     export_bar(
         "difference",
         lambda: difference_map(
@@ -159,12 +160,13 @@ def difference_view(pair: Pair, focus: Focus, seen: tuple[Seen, Seen]) -> None:
             pair.head,
             other=pair.other,
             view=pair.view,
-            scale=selection().scale,
+            scale=chosen.scale,
+            theme=look,
         ),
         found.frame,
-        difference_lines(pair, selection().scale),
+        difference_lines(pair, chosen),
         rows=found.weights.size,
-        about=about(pair.first, head=pair.head, view=pair.view),
+        about=facts(pair, pair.head, pair.other),
     )
 
 
@@ -233,11 +235,8 @@ def _sight_words(pair: Pair) -> str:
 
 def _sink_words(pair: Pair, seen: tuple[Seen, Seen]) -> list[str]:
     """What was done with sinks in each run, and how much attention that took away; nothing where nothing was done."""
-    words = [
-        sink_words(pair.view, trace, head.site, one.taken)
-        for (trace, head), one in zip(_sides(pair), seen, strict=True)
-    ]
-    return [f"{which}: {said}" for which, said in zip(("First", "Second"), words, strict=True) if said]
+    sides = zip(_sides(pair), seen, strict=True)
+    return both_sink_words(pair.view, *((trace, head.site, one.taken) for (trace, head), one in sides))
 
 
 def _sides(pair: Pair) -> tuple[tuple[Trace, Head], tuple[Trace, Head]]:
@@ -255,11 +254,3 @@ def _runs(pair: Pair) -> list[str]:
 
     first, second = map(words, pair.runs)
     return [f"Both: {first}."] if first == second else [f"First: {first}.", f"Second: {second}."]
-
-
-def round_up(value: float) -> float:
-    """The next of 1, 2, 5 times a power of ten, so that a colour scale ends on a round number."""
-    if not value > 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * 0.999)

@@ -12,6 +12,7 @@ from attnviz import compare
 from attnviz.alignment import Alignment
 from attnviz.edits import Head
 from attnviz.errors import HeadError, InputError
+from attnviz.export import about
 from attnviz.heads import Scores
 from attnviz.trace import Trace
 from attnviz.ui import say, work
@@ -19,6 +20,8 @@ from attnviz.ui.jobs import Job
 from attnviz.ui.selection import Focus
 from attnviz.ui.session import selection, stores
 from attnviz.view import View
+
+_OF_THE_VIEW = ("unit", "sinks", "sink_kinds", "sink_tokens")  # the same in both runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +104,19 @@ def _other_head(pair: Pair, site: str) -> Head:
     scores = nearest(replace(pair, other=Head(pair.second.info.layers[site][0], 0, named)))
     layer, head = np.unravel_index(int(np.nanargmin(np.nan_to_num(scores, nan=np.inf))), scores.shape)
     return Head(int(layer), int(head), named)
+
+
+def facts(pair: Pair, head: Head | None, other: Head | None) -> dict[str, Any]:
+    """Both runs for the head of a file: `attnviz.export.about` of the first, and "second_" before the second's facts.
+
+    head, other   that the file is of, in the first and in the second run; None where it is of all
+    """
+    first, second = (
+        about(trace, head=one, view=pair.view) for trace, one in ((pair.first, head), (pair.second, other))
+    )
+    sites = pair.first.info.site(pair.head.site), pair.second.info.site(pair.other.site)
+    own = {f"second_{name}": value for name, value in second.items() if name not in _OF_THE_VIEW}
+    return {**first, "site": sites[0], **own, "second_site": sites[1]}
 
 
 def divergence(pair: Pair) -> Scores:

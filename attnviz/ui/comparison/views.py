@@ -15,21 +15,21 @@ import torch
 
 from attnviz.alignment import Alignment
 from attnviz.edits import Head
-from attnviz.export import about
-from attnviz.figures.comparison import divergence_grid
-from attnviz.figures.labels import sink_words, unit_words
+from attnviz.figures.comparison import both_sink_words, divergence_grid
+from attnviz.figures.labels import unit_words
 from attnviz.heads import Scores
 from attnviz.text import visible
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.comparison.lines import divergence_lines
-from attnviz.ui.comparison.maps import round_up
-from attnviz.ui.comparison.pair import Pair, divergence, nearest
+from attnviz.ui.comparison.pair import Pair, divergence, facts, nearest
 from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
 from attnviz.ui.reading import palette_of
 from attnviz.ui.selection import Focus
 from attnviz.ui.session import select, selection
+from attnviz.ui.theme import theme
+from attnviz.ui.views import round_up
 from attnviz.units import Units
 
 _STYLE = (Path(__file__).resolve().parents[3] / "assets/compare/aligned.css").read_text("utf-8")
@@ -176,19 +176,30 @@ def _grid_caption(pair: Pair, scores: Scores, what: str) -> None:
         f"Jensen-Shannon divergence in nats of {what}: 0 alike, {math.log(2):.3f} nothing shared. "
         f"The median over heads is {np.median(known):.3f}, the largest {known.max():.3f}.",
         unit_words(pair.view),
-        sink_words(pair.view, pair.first, pair.head.site, None),
+        *both_sink_words(pair.view, (pair.first, pair.head.site, None), (pair.second, pair.other.site, None)),
         "One pair of runs is one pair, not a verdict; in early layers heads differ by the words themselves.",
     )
 
 
 def _grid_export(pair: Pair, scores: Scores, head: Head | None) -> None:
     layers, heads = np.indices(scores.shape)
+    chosen, look = selection(), theme()
     export_bar(
         "divergence",
-        lambda: divergence_grid(scores, pair.first, pair.second, head=head, palette=selection().palette),
+        lambda: divergence_grid(
+            scores,
+            pair.first,
+            pair.second,
+            head=head,
+            site=pair.head.site,
+            other_site=pair.other.site,
+            view=pair.view,
+            palette=chosen.palette,
+            theme=look,
+        ),
         lambda: pd.DataFrame({"layer": layers.ravel(), "head": heads.ravel(), "divergence_nats": scores.ravel()}),
-        divergence_lines(pair, head),
-        about=about(pair.first, view=pair.view),
+        divergence_lines(pair, head, chosen),
+        about=facts(pair, head, None),
     )
 
 

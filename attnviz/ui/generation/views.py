@@ -25,6 +25,7 @@ from attnviz.ui.export import export_bar
 from attnviz.ui.generation.forms import Written, movement_lines
 from attnviz.ui.reading import palette_of
 from attnviz.ui.session import select, selection
+from attnviz.ui.theme import theme
 from attnviz.ui.views import MAP_SIDE, SITE_TITLES, flow, grid, round_up
 from attnviz.units import Units
 
@@ -249,7 +250,7 @@ def every_head(written: Written) -> None:
 
 def take_along(written: Written) -> None:
     """The movement map as a file, as numbers and as Python."""
-    trace, focus, chosen = written.trace, written.focus, selection()
+    trace, focus, chosen, look = written.trace, written.focus, selection(), theme()
     export_bar(
         "movement",
         lambda: movement_map_figure(
@@ -258,6 +259,7 @@ def take_along(written: Written) -> None:
             view=focus.view,
             scale=cast(Any, chosen.scale),
             palette=cast(Any, chosen.palette),
+            theme=look,
         ),
         lambda: movement_frame(trace, focus.head, view=focus.view),
         movement_lines(written),
