@@ -20,10 +20,7 @@ class TextStore:
     """Texts behind unguessable keys that expire, so that a URL restores a text without carrying it."""
 
     def __init__(self, most_bytes: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        # A Python string takes up to four bytes a character, and its entry some more.
-        self._texts: TTLCache[str, str] = TTLCache(
-            most_bytes, seconds, timer=clock, getsizeof=lambda text: 4 * len(text) + 200
-        )
+        self._texts: TTLCache[str, str] = TTLCache(most_bytes, seconds, timer=clock, getsizeof=_text_bytes)
         self._lock = threading.Lock()
 
     def put(self, text: str) -> str:
