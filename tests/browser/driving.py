@@ -229,10 +229,14 @@ class Explore:
 
     def point_at(self, matrix: Locator, row: int, col: int) -> str:
         """Put the pointer on a cell; the line that reads it out."""
-        at = matrix.evaluate("(root, [row, col]) => root.cellCenter(row, col)", [row, col])
-        self.page.mouse.move(at["x"], at["y"])
         readout = matrix.locator(".readout")
         place = re.compile(rf"^\w+ {row}( .*)? · \w+ {col}( .*)? · ", re.DOTALL)
+        for _ in range(20):  # what stands above may still grow, and the cell move away from under the pointer
+            at = matrix.evaluate("(root, [row, col]) => root.cellCenter(row, col)", [row, col])
+            self.page.mouse.move(at["x"], at["y"])
+            self.page.wait_for_timeout(50)
+            if place.match(readout.inner_text()):
+                break
         expect(readout).to_have_text(place)
         return readout.inner_text()
 
