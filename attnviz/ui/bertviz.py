@@ -24,7 +24,8 @@ from attnviz.ui.theme import theme
 
 TITLES = {"head": "Head view", "model": "Model view", "neuron": "Neuron view", "products": "Query-key products"}
 _AROUND = 1  # layers before and after the selected one that the model view starts with
-_KIND, _ASKED, _PAGES = "attnviz_bertviz_kind", "attnviz_bertviz_asked", "attnviz_bertviz_pages"
+_KIND, _PRESSED = "attnviz_bertviz_kind", "attnviz_bertviz_pressed"
+_ASKED, _PAGES = "attnviz_bertviz_asked", "attnviz_bertviz_pages"
 _KEPT = 3  # pages that stay with a session, as long as they are not more than one may be
 _WORDS = {
     "head": "Lines from queries on the left to keys on the right, a colour a head; click a colour to switch a head, "
@@ -102,6 +103,11 @@ def made(trace: Trace, wanted: Wanted) -> str | None:
     pages: dict[tuple[Hashable, ...], str] = st.session_state.setdefault(_PAGES, {})
     if (*asked, look) in pages:
         return pages[(*asked, look)]
+    size, drawn = wanted.estimate(trace), wanted.drawn(trace)
+    too_large = size > MOST_BYTES or drawn > MOST_DRAWN
+    # Asked for is what is chosen now, not what stood above the button when it was drawn: both clicks may come at once.
+    if st.session_state.pop(_PRESSED, False) and not too_large:
+        st.session_state[_ASKED] = asked
     if st.session_state.get(_ASKED) == asked:
 
         def write(job: Job) -> str:
@@ -113,20 +119,19 @@ def made(trace: Trace, wanted: Wanted) -> str | None:
         while len(pages) > 1 and (len(pages) > _KEPT or sum(map(len, pages.values())) > MOST_BYTES):
             del pages[next(iter(pages))]
         return html
-    _offer(wanted, wanted.estimate(trace), wanted.drawn(trace), asked)
+    _offer(wanted, size, drawn, too_large)
     return None
 
 
-def _offer(wanted: Wanted, size: int, drawn: int, asked: tuple[Hashable, ...]) -> None:
+def _offer(wanted: Wanted, size: int, drawn: int, too_large: bool) -> None:
     """Say how large the page would be, and let it be made if that is not too large."""
-    too_large = size > MOST_BYTES or drawn > MOST_DRAWN
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             "Make it",
             key="bertviz-make",
             type="primary",
             disabled=too_large,
-            on_click=lambda: st.session_state.update({_ASKED: asked}),
+            on_click=lambda: st.session_state.update({_PRESSED: True}),
         )
         st.markdown(f"About {megabytes(size)}")
     if too_large:

@@ -10,6 +10,7 @@ import streamlit as st
 from attnviz.embedded import EMBEDDED
 from attnviz.errors import AttnvizError
 from attnviz.info import ModelInfo
+from attnviz.memory import use_large_pages
 from attnviz.settings import MOST_TOKENS, settings
 from attnviz.tracefile import load_trace
 from attnviz.ui import say
@@ -24,6 +25,7 @@ _SIDEBAR_PIXELS = 250
 
 def frame() -> None:
     """Page settings and styles; called once, before the page."""
+    use_large_pages()
     begin_run()
     icon = str(_ASSETS / "icon.svg")
     st.set_page_config(page_title="AttnViz", page_icon=icon, layout="wide", initial_sidebar_state=_SIDEBAR_PIXELS)
