@@ -18,7 +18,7 @@ def use_large_pages() -> None:
 
     Model runs of an app stand in threads, each with a heap of its own, where what a run frees between what it keeps is
     not given back: recording 2,048 tokens of SmolLM2 took two to three times the memory that it takes in the main
-    thread. On whole pages it takes the same, at the same speed (docs/FIGURES.md). Linux only; elsewhere it does nothing.
+    thread. On whole pages it takes the same, at the same speed (docs/FIGURES.md). Elsewhere than on Linux, nothing.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from attnviz.anatomy import Anatomy, find
 from attnviz.edits import Edit, checked
 from attnviz.encoding import Encoded, Reader
 from attnviz.errors import HeadError, InputError, MetricError, Unsupported
@@ -89,18 +90,23 @@ class Model:
         raises          TextError, ContextError, HeadError, EditNotApplied, OutOfMemory; Unsupported for edits on a
                         view-only model
         """
-        source = self._encoded(text, input_ids, chat_template)
+        source = self.encoded(text, input_ids, chat_template)
         kept = checked(edits)
-        decoder = self._decoder_side(source, target, decoder_input_ids, kept)
+        decoder = self.decoder_side(source, target, decoder_input_ids, kept)
         call = Call(places=self.layout.places, edits=kept, progress=progress)
         if compact and self.separate_head:
-            states = self._forward(source, kept, call, bare=True).last_hidden_state
-            with self._running(None):
+            states = self.forward(source, kept, call, bare=True).last_hidden_state
+            with self.running(None):
                 top = TopK.of_states(self.hf_model, states[0], KEPT_TOKENS)
             return replace(self.traces(call, None, [source], [])[0], top=top)
-        outputs = self._forward(source, kept, call, decoder, output_attentions=not self.layout.exact)
+        outputs = self.forward(source, kept, call, decoder, output_attentions=not self.layout.exact)
         made = self.traces(call, outputs, [source], [decoder] if decoder else [])[0]
         return made.compact() if compact else made
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """Where its heads write, found by structure (`attnviz.anatomy`); with the reason where that cannot be told."""
+        return find(self.hf_model, self.layout)
 
     @cached_property
     def separate_head(self) -> bool:
@@ -131,7 +137,7 @@ class Model:
         """
         if not self.info.has_vocabulary or self.info.family == "encoder":
             raise Unsupported(f"{self.name} is an {self.info.family} without a next token: it cannot generate.")
-        source = self._encoded(text, input_ids, chat_template)
+        source = self.encoded(text, input_ids, chat_template)
         ids = self._written(source, checked(edits), Writing(max_new_tokens, seed, temperature, progress))
         if self.info.family == "encoder-decoder":
             made = self.trace(input_ids=source.ids, decoder_input_ids=ids, edits=edits, compact=compact)
@@ -149,9 +155,9 @@ class Model:
             raise MetricError(
                 f"{self.name} is an encoder-decoder, and a metric reads one text; use trace(text, target).logits."
             )
-        plan = metric.plan(self, self._encoded(text, input_ids, False).ids)
+        plan = metric.plan(self, self.encoded(text, input_ids, False).ids)
         self.reader.check_context(len(plan.ids))
-        outputs = self._forward(self.reader.encode_ids(plan.ids), checked(edits))
+        outputs = self.forward(self.reader.encode_ids(plan.ids), checked(edits))
         logits, _, embedding = self._results(outputs, 0)
         batch = Outputs(*(None if x is None else x[None] for x in (logits, embedding)))
         return float(plan.score(batch)[0])
@@ -166,7 +172,7 @@ class Model:
 
     def embed(self, text: str) -> torch.Tensor:
         """The pooled embedding of a text, [d_model], unedited; MetricError where the model gives none."""
-        embedding = self._results(self._forward(self.encode(text), ()), 0)[2]
+        embedding = self._results(self.forward(self.encode(text), ()), 0)[2]
         if embedding is None:
             raise MetricError(
                 f"Similarity needs a model that turns a text into a vector, such as 'minilm'; {self.name} has a head "
@@ -184,14 +190,14 @@ class Model:
                     raise HeadError(f"{self.name} has attention at {', '.join(self.info.sites)}; give {head} a site.")
                 self.info.check_head(head.layer, head.head, head.site)
 
-    def _encoded(self, text: str | None, input_ids: Any, chat_template: bool) -> Encoded:
+    def encoded(self, text: str | None, input_ids: Any, chat_template: bool) -> Encoded:
         if input_ids is not None and text is None:
             return self.reader.encode_ids(input_ids)
         if text is None or input_ids is not None:
             raise InputError("Give either a text or input_ids, and not both.")
         return self.encode(text, chat_template=chat_template)
 
-    def _decoder_side(self, source: Encoded, target: str | None, ids: Any, edits: tuple[Edit, ...]) -> Encoded | None:
+    def decoder_side(self, source: Encoded, target: str | None, ids: Any, edits: tuple[Edit, ...]) -> Encoded | None:
         """What an encoder-decoder's decoder reads: the target after the start token; greedy where none is given."""
         if self.info.family != "encoder-decoder":
             if target is not None or ids is not None:
@@ -218,7 +224,7 @@ class Model:
             writing = replace(writing, most=min(writing.most, self.info.max_tokens - given))
         inputs = self._inputs(source, None)
         inputs.pop("use_cache", None)
-        with self._running(Call(places=self.layout.places, edits=edits, keep=False)):
+        with self.running(Call(places=self.layout.places, edits=edits, keep=False)):
             return continued(self.hf_model, inputs, writing)
 
     def _inputs(self, source: Encoded, decoder: Encoded | None) -> dict[str, Any]:
@@ -228,7 +234,7 @@ class Model:
             inputs["decoder_input_ids"] = torch.tensor([decoder.ids], device=device)
         return forward_inputs(self.hf_model, inputs)
 
-    def _forward(
+    def forward(
         self,
         source: Encoded,
         edits: tuple[Edit, ...],
@@ -241,11 +247,11 @@ class Model:
         self.check_edits(edits)
         keywords = {name: value for name, value in keywords.items() if value}
         forward = self.hf_model.base_model if bare else self.hf_model
-        with self._running(call or Call(places=self.layout.places, edits=edits, keep=False)):
+        with self.running(call or Call(places=self.layout.places, edits=edits, keep=False)):
             return forward(**self._inputs(source, decoder), **keywords)
 
     @contextmanager
-    def _running(self, call: Call | None) -> Iterator[None]:
+    def running(self, call: Call | None) -> Iterator[None]:
         if self.hf_model.training:
             raise InputError(f"{self.name} is in training mode, where dropout makes every run another: call eval().")
         with plain_out_of_memory(self.hf_model.device), torch.no_grad(), run(call) if call else nullcontext():

@@ -58,6 +58,8 @@ class Call:
     places     the attention modules to look at, each with its place (or places, in order, if layers share it); None to
                record whatever calls attention, as the probe does
     keep       whether to record
+    keep_z     whether to keep the heads' outputs, after edits, in `z`: [batch, query, head, d_head] by place, in the
+               order of the forward pass; in a run with gradients they are part of its graph
     recorded   (module, its place or None, what it was given), in the order of the calls
     """
 
@@ -65,7 +67,9 @@ class Call:
     edits: Sequence[Edit] = ()
     keep: bool = True
     progress: Progress | None = None
+    keep_z: bool = False
     recorded: list[tuple[nn.Module, Place | None, Recorded]] = field(default_factory=list)
+    z: dict[Place, torch.Tensor] = field(default_factory=dict)
     _times: Counter[nn.Module] = field(default_factory=Counter)
     _met: set[Place] = field(default_factory=set)
 
@@ -104,6 +108,9 @@ class Call:
                 if edit.touches(*place):
                     z = edit.output(z, *place)
             self._met.add(place)
+            if self.keep_z:
+                # Frozen weights make no graph: it then starts here.
+                self.z[place] = z if z.requires_grad or not torch.is_grad_enabled() else z.requires_grad_()
             if self.progress is not None:
                 self.progress(len(self._met), sum(map(len, (self.places or {}).values())))
         return z, weights

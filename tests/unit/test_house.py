@@ -18,9 +18,9 @@ FLOORS = [
     {"attnviz.tokens"},
     {"attnviz.units"},
     {"attnviz.recorded", "attnviz.edits", "attnviz.metrics"},
-    {"attnviz.tap", "attnviz.returned"},
+    {"attnviz.tap", "attnviz.returned", "attnviz.watching"},
     {"attnviz.layout", "attnviz.encoding", "attnviz.generation"},
-    {"attnviz.info"},
+    {"attnviz.info", "attnviz.anatomy"},
     {"attnviz.outputs"},
     {"attnviz.trace", "attnviz.tracefile"},
     {"attnviz.view"},
@@ -28,7 +28,7 @@ FLOORS = [
     {"attnviz.opening"},
     {"attnviz.catalogue", "attnviz.recording"},
     {"attnviz.heads", "attnviz.products", "attnviz.generated", "attnviz.lines", "attnviz.alignment"},
-    {"attnviz.overview", "attnviz.compare"},
+    {"attnviz.overview", "attnviz.compare", "attnviz.flow"},
     {"attnviz.figures"},
     {"attnviz.bertviz_views", "attnviz.export"},
     {"attnviz"},
@@ -38,7 +38,7 @@ FLOORS = [
 ]
 # A trace is saved and opened by its own file format: two halves of one thing, in two files for their length.
 PAIRS = {("attnviz.trace", "attnviz.tracefile"), ("attnviz.tracefile", "attnviz.trace")}
-PACKAGES = ("attnviz.figures", "attnviz.ui", "pages")
+PACKAGES = ("attnviz.flow", "attnviz.figures", "attnviz.ui", "pages")
 
 SOURCES = sorted(p for p in [ROOT / "app.py", *ROOT.glob("pages/**/*.py"), *ROOT.glob("attnviz/**/*.py")] if p.exists())
 

@@ -1,0 +1,1 @@
+"""Where a prediction came from, by every published method, and how far each can be trusted."""

@@ -1,0 +1,258 @@
+"""One run taken apart: what every block read, what its heads wrote, and what became of it.
+
+    before + written = after            norm before the next block, or beside it
+    norm(before + written) = after      norm behind; held at its scale in this run it is linear, so parts stay parts
+
+`written` is the sum over heads and keys of pattern x value x output projection, plus the projection's bias. That sum,
+and every other, is checked on this very run before anything is made of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from attnviz.anatomy import Anatomy, Frozen, Wiring, affine, close
+from attnviz.edits import Edit, checked
+from attnviz.errors import Unsupported
+from attnviz.models import Model
+from attnviz.recorded import Recorded
+from attnviz.tap import Call, Progress
+from attnviz.trace import Trace
+from attnviz.watching import Event, Watch, watching
+
+_CHUNK_FLOATS = 40_000_000  # of parts, [query, key, d_model], held at once
+
+
+@dataclass(frozen=True, eq=False)
+class FeedForward:
+    """What a layer adds last, with its norm behind: [position, d_model]."""
+
+    written: torch.Tensor
+    after: torch.Tensor
+    norm: Frozen | None
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One attention block of one run; states are [query, d_model], float32.
+
+    attention    as it was recorded
+    z            [query, head, d_value], the heads' outputs, after the run's edits
+    weight       [head, d_value, d_model], the output projection by head; `bias` is [d_model]
+    before       the residual stream that the block's output is added to
+    written      what it adds, its bias included
+    after        the residual stream behind it; beside a feed-forward block, without that block's part
+    out          the norm that its output passes before it is added, None where there is none; and `factor`
+    norm         the norm behind the sum, None where there is none
+    mlp          what the layer adds after its last block; None after the others
+    """
+
+    site: str
+    layer: int
+    attention: Recorded
+    z: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor
+    before: torch.Tensor
+    written: torch.Tensor
+    after: torch.Tensor
+    out: Frozen | None
+    factor: float
+    norm: Frozen | None
+    mlp: FeedForward | None
+
+    @property
+    def n_heads(self) -> int:
+        return self.attention.n_heads
+
+    def values(self) -> torch.Tensor:
+        """What each head would write if it read one key alone, before norms: [head, key, d_model]."""
+        value = self.attention.value[0].float().repeat_interleave(self.attention.group, dim=0)
+        return value @ self.weight
+
+    def added(self, parts: torch.Tensor) -> torch.Tensor:
+        """Parts of the projection's output as parts of what the block adds: [query, ..., d_model] in and out."""
+        return (parts if self.out is None else self.out.linear(parts)) * self.factor
+
+    def behind(self, parts: torch.Tensor) -> torch.Tensor:
+        """Parts of `before + written` as parts of `after`, the norm's bias aside."""
+        return parts if self.norm is None else self.norm.linear(parts)
+
+    def parts(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """(queries, [query, key, d_model]): what each query adds for having read each key, all heads together.
+
+        Some queries at a time; the bias is in none of them.
+        """
+        values = self.values()
+        n_keys, width = values.shape[1:]
+        rows = max(1, _CHUNK_FLOATS // (n_keys * width))
+        for first in range(0, self.before.shape[0], rows):
+            queries = slice(first, min(first + rows, self.before.shape[0]))
+            weights = self.attention.pattern(queries=queries)[0]
+            read = torch.einsum("hqk,hkd->qkd", weights, values)
+            yield queries, self.of_queries(queries).added(read)
+
+    def heads(self) -> torch.Tensor:
+        """What each head adds: [query, head, d_model]; with `bias_part` they sum to `written`."""
+        return self.added(torch.einsum("qhv,hvd->qhd", self.z, self.weight))
+
+    def bias_part(self) -> torch.Tensor:
+        """What the projection's bias, and that of its norm, add: [query, d_model]."""
+        part = self.added(self.bias.expand_as(self.before))
+        return part if self.out is None else part + self.factor * self.out.bias
+
+    def of_queries(self, queries: slice) -> Block:
+        """The same block with the states and norms of some queries alone."""
+
+        def cut(norm: Frozen | None) -> Frozen | None:
+            return None if norm is None else replace(norm, scale=norm.scale[queries])
+
+        return replace(
+            self,
+            before=self.before[queries],
+            written=self.written[queries],
+            after=self.after[queries],
+            z=self.z[queries],
+            out=cut(self.out),
+            norm=cut(self.norm),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run taken apart.
+
+    trace       what it recorded, logits included
+    blocks      bottom first; of an encoder-decoder the encoder's, then each decoder layer's own and its cross block
+    final       the norm before the output projection, at the trace's tokens; None where there is none
+    embedded    [position, d_model], what the first block of the trace's tokens read
+    last        [position, d_model], what the last layer gave, before `final`
+    """
+
+    trace: Trace
+    blocks: tuple[Block, ...]
+    final: Frozen | None
+    embedded: torch.Tensor
+    last: torch.Tensor
+
+    def of_site(self, site: str) -> list[Block]:
+        return [block for block in self.blocks if block.site == site]
+
+
+def take_apart(
+    model: Model,
+    text: str | None = None,
+    target: str | None = None,
+    *,
+    input_ids: Any = None,
+    decoder_input_ids: Any = None,
+    edits: Sequence[Edit] = (),
+    chat_template: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Run a model on a text and take the run apart; arguments as `Model.trace` has them.
+
+    raises   Unsupported where the model's parts cannot be told (`attnviz.anatomy`), or do not sum up in this run
+    """
+    anatomy = model.anatomy.checked()
+    source = model.encoded(text, input_ids, chat_template)
+    kept = checked(edits)
+    decoder = model.decoder_side(source, target, decoder_input_ids, kept)
+    call = Call(places=model.layout.places, edits=kept, progress=progress, keep_z=True)
+    modules = {module for wiring in anatomy.wirings for module in wiring.modules}
+    with watching([*modules, *([anatomy.final] if anatomy.final else [])]) as watch:
+        outputs = model.forward(source, kept, call, decoder)
+    trace = model.traces(call, outputs, [source], [decoder] if decoder else [])[0]
+    with torch.no_grad():
+        blocks = _blocks(anatomy, watch, call)
+    mine = [block for block in blocks if block.site != "encoder" or trace.info.family == "encoder"]
+    end = mine[-1]
+    last = end.after if end.mlp is None else end.mlp.after
+    return Run(trace, tuple(blocks), _final(anatomy, watch), mine[0].before, last)
+
+
+def _blocks(anatomy: Anatomy, watch: Watch, call: Call) -> list[Block]:
+    recorded = {place: one for _, place, one in call.recorded if place is not None}
+    turns: Counter[tuple[torch.nn.Module, torch.nn.Module]] = Counter()
+    blocks: list[Block] = []
+    for wiring in anatomy.wirings:
+        turn = turns[wiring.around, wiring.projection]  # a layer that is used several times
+        turns[wiring.around, wiring.projection] += 1
+        first, last = [(a, b) for module, a, b in watch.spans if module is wiring.around][turn]
+        inside = {event.module: event for event in watch.events[first : last + 1]}
+        before = _states(inside[wiring.around].read) if wiring.first else blocks[-1].after
+        blocks.append(_block(wiring, inside, before, recorded[wiring.place], call.z[wiring.place][0].float()))
+    return blocks
+
+
+def _block(
+    wiring: Wiring, inside: Mapping[torch.nn.Module, Event], before: torch.Tensor, attention: Recorded, z: torch.Tensor
+) -> Block:
+    width = z.shape[1] * z.shape[2]
+    projected = inside[wiring.projection]
+    assert projected.gave is not None
+    matrix, bias = affine(wiring.projection, width, projected.gave)
+    given = _states(projected.gave)
+    out, added = None, given
+    if wiring.out_norm is not None:
+        added = _states(inside[wiring.out_norm].gave)
+        out = _frozen(wiring.out_norm, given, added)
+    written = added * wiring.factor
+    norm, after = None, before + written
+    if wiring.norm is not None:
+        after = _states(inside[wiring.norm].gave)
+        norm = _frozen(wiring.norm, before + written, after)
+    block = Block(
+        site=wiring.place.site,
+        layer=wiring.place.layer,
+        attention=attention.row(0),
+        z=z,
+        weight=matrix.view(*z.shape[1:], -1),
+        bias=bias,
+        before=before,
+        written=written,
+        after=after,
+        out=out,
+        factor=wiring.factor,
+        norm=norm,
+        mlp=_fed(wiring, inside, after),
+    )
+    if not close(block.heads().sum(1) + block.bias_part(), written):
+        raise Unsupported(f"What the heads of {block.site} layer {block.layer} write does not sum up in this run.")
+    return block
+
+
+def _fed(wiring: Wiring, inside: Mapping[torch.nn.Module, Event], stream: torch.Tensor) -> FeedForward | None:
+    if wiring.mlp is None:
+        return None
+    written = _states(inside[wiring.mlp].gave) * wiring.mlp_factor
+    after = _states(inside[wiring.around].gave)
+    norm = None if wiring.mlp_norm is None else _frozen(wiring.mlp_norm, stream + written, after)
+    if norm is None and not close(stream + written, after):
+        raise Unsupported(f"The parts of {wiring.place.site} layer {wiring.place.layer} do not sum up in this run.")
+    return FeedForward(written, after, norm)
+
+
+def _frozen(module: torch.nn.Module, read: torch.Tensor, gave: torch.Tensor) -> Frozen:
+    norm = Frozen.of(module, read, gave)
+    if norm is None:
+        raise Unsupported(f"The norm {type(module).__name__} did something else in this run than in the check.")
+    return norm
+
+
+def _final(anatomy: Anatomy, watch: Watch) -> Frozen | None:
+    if anatomy.final is None:
+        return None
+    event = next(event for event in reversed(watch.events) if event.module is anatomy.final)
+    return _frozen(anatomy.final, _states(event.read), _states(event.gave))
+
+
+def _states(given: torch.Tensor | None) -> torch.Tensor:
+    """[position, d_model] float32 of the only text of a batch."""
+    assert given is not None
+    return given[0].float()

@@ -1,0 +1,72 @@
+"""Watching modules at work: what each reads and gives in this thread's forward passes, and in no other's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """One call of a module: what it read first and what it gave first, [batch, position, width]."""
+
+    module: nn.Module
+    read: torch.Tensor | None
+    gave: torch.Tensor | None
+
+
+@dataclass
+class Watch:
+    """Calls of the watched modules in this thread, in the order in which they ended.
+
+    spans   (module, first, last): the events that ended within each call, the last being the call's own
+    """
+
+    events: list[Event] = field(default_factory=list)
+    spans: list[tuple[nn.Module, int, int]] = field(default_factory=list)
+    _open: list[tuple[nn.Module, int]] = field(default_factory=list)
+
+
+_WATCH: ContextVar[Watch | None] = ContextVar("attnviz_watch", default=None)
+
+
+@contextmanager
+def watching(modules: Iterable[nn.Module]) -> Iterator[Watch]:
+    """Note what these modules read and give in this thread's forward passes; other threads' pass unseen."""
+    watch = Watch()
+
+    def opened(module: nn.Module, args: Any, keywords: Any) -> None:
+        if _WATCH.get() is watch:
+            watch._open.append((module, len(watch.events)))
+
+    def closed(module: nn.Module, args: Any, keywords: Any, gave: Any) -> None:
+        if _WATCH.get() is watch:
+            _, first = watch._open.pop()
+            watch.spans.append((module, first, len(watch.events)))
+            watch.events.append(Event(module, _states((*args, *keywords.values())), _states(gave)))
+
+    hooks = []
+    restore = _WATCH.set(watch)
+    try:
+        for module in modules:
+            hooks.append(module.register_forward_pre_hook(opened, with_kwargs=True))
+            hooks.append(module.register_forward_hook(closed, with_kwargs=True))
+        yield watch
+    finally:
+        _WATCH.reset(restore)
+        for hook in hooks:
+            hook.remove()
+
+
+def _states(given: Any) -> torch.Tensor | None:
+    """The first tensor of states, [batch, position, width]; some modules flatten their positions."""
+    for one in given if isinstance(given, tuple | list) else (given,):
+        if isinstance(one, torch.Tensor) and one.is_floating_point() and one.dim() in (2, 3):
+            return one.detach() if one.dim() == 3 else one.detach()[None]
+    return None
