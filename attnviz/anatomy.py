@@ -25,7 +25,7 @@ from torch import nn
 from attnviz.errors import Unsupported
 from attnviz.layout import Layout, probe_inputs
 from attnviz.tap import Call, Place, run
-from attnviz.watching import Event, watching
+from attnviz.watching import Event, chain, same, watching
 
 Order = Literal["before", "behind", "beside"]
 # How far a sum may lie from what it must equal, as a share of the largest number in it.
@@ -97,6 +97,8 @@ class Wiring:
     norm         the norm behind; None for the other orders
     mlp          of the layer's last block: the module whose output, times `mlp_factor`, is added last, and the norm
                  behind it; None for the others
+    mlp_path     the modules that make that output of what the block left, one after the other; () where they cannot be
+                 told, or where it does not depend on the block
     """
 
     place: Place
@@ -108,6 +110,7 @@ class Wiring:
     order: Order
     norm: nn.Module | None
     mlp: nn.Module | None = None
+    mlp_path: tuple[nn.Module, ...] = ()
     mlp_factor: float = 1.0
     mlp_norm: nn.Module | None = None
 
@@ -139,12 +142,16 @@ class Anatomy:
         return self
 
 
+def tolerance(dtype: torch.dtype) -> float:
+    return TOLERANCE.get(dtype, 4e-2)
+
+
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors are the same up to rounding in their dtype."""
     if a.shape != b.shape:
         return False
     a32, b32 = a.float(), b.float()
-    return bool((a32 - b32).abs().max() <= TOLERANCE.get(a.dtype, 4e-2) * b32.abs().max().clamp(min=1e-6))
+    return bool((a32 - b32).abs().max() <= tolerance(a.dtype) * b32.abs().max().clamp(min=1e-6))
 
 
 @torch.no_grad()
@@ -201,7 +208,7 @@ def _wire(
     at = f"{blocks[0][0].site} layer {blocks[0][0].layer}"
     if whole.read is None or whole.gave is None:
         raise Unsupported(f"{at} does not pass states on")
-    events = [e for e in events if e.read is not None and e.gave is not None and not _same(e.read, e.gave)]
+    events = [e for e in events if e.read is not None and e.gave is not None and not same(e.read, e.gave)]
     projections = [_projection(at, events, heads, whole.gave) for _, heads in blocks]
     for orders in (["before"] * len(blocks), ["behind"] * len(blocks), ["beside"] * len(blocks)):
         wirings: list[Wiring] = []
@@ -237,7 +244,7 @@ def _added(
     (layer, place, first), given = at, projected.gave
     assert given is not None
     normed = next((e for e in events if e is not projected and e.read is given and _norm(e)), None)
-    normed = normed or next((e for e in events if _same(e.read, given) and _norm(e)), None)
+    normed = normed or next((e for e in events if same(e.read, given) and _norm(e)), None)
     added = given if normed is None or normed.gave is None else normed.gave
     out_norm = None if normed is None else normed.module
     if order == "beside":
@@ -258,18 +265,18 @@ def _fed_forward(events: Sequence[Event], stream: torch.Tensor, gave: torch.Tens
     """The wiring with what the layer adds last; None if nothing accounts for what the layer gives."""
     ends: list[tuple[torch.Tensor, nn.Module | None]] = [(gave, None)]
     if wiring.order == "behind":
-        ends = [(e.read, e.module) for e in events if e.read is not None and _same(e.gave, gave) and _norm(e)]
-        if _same(stream, gave):
+        ends = [(e.read, e.module) for e in events if e.read is not None and same(e.gave, gave) and _norm(e)]
+        if same(stream, gave):
             return wiring
-    elif close(stream, gave):
-        return wiring
     for end, norm in ends:
         for event in reversed(events):
             assert event.gave is not None
             factor = _factor(end, stream, event.gave)
             if factor is not None:
-                return replace(wiring, mlp=event.module, mlp_factor=factor, mlp_norm=norm)
-    return None
+                path = () if wiring.order == "beside" else chain(events, stream, event)
+                return replace(wiring, mlp=event.module, mlp_path=path, mlp_factor=factor, mlp_norm=norm)
+    # Last, since a small part of a large stream would pass for rounding.
+    return wiring if wiring.order != "behind" and close(stream, gave) else None
 
 
 def _factor(total: torch.Tensor, stream: torch.Tensor, part: torch.Tensor) -> float | None:
@@ -289,10 +296,6 @@ def _factor(total: torch.Tensor, stream: torch.Tensor, part: torch.Tensor) -> fl
     return 1.0 if abs(factor - 1) < 1e-3 else factor
 
 
-def _same(a: torch.Tensor | None, b: torch.Tensor) -> bool:
-    return a is not None and a.shape == b.shape and torch.equal(a, b)
-
-
 def _norm(event: Event) -> bool:
     if event.read is None or event.gave is None:
         return False
@@ -303,5 +306,5 @@ def _final(events: Sequence[Event], last: Event) -> nn.Module | None:
     """The norm that reads the last layer's states; None where there is none."""
     assert last.gave is not None
     return next(
-        (e.module for e in events if _same(e.read, last.gave) and not _same(e.gave, last.gave) and _norm(e)), None
+        (e.module for e in events if same(e.read, last.gave) and not same(e.gave, last.gave) and _norm(e)), None
     )

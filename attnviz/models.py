@@ -26,9 +26,9 @@ from attnviz.layout import Layout, forward_inputs, probe, start_token
 from attnviz.memory import plain_out_of_memory
 from attnviz.metrics import Metric, Outputs
 from attnviz.outputs import Results, TopK, results, separate_head, vocabulary_of
-from attnviz.returned import returned_attentions
 from attnviz.tap import Call, Progress, run
-from attnviz.trace import KEPT_TOKENS, LayerAttention, Stored, Trace
+from attnviz.trace import KEPT_TOKENS, Trace
+from attnviz.tracing import traces
 
 _MOST_WRITTEN = 512  # tokens of a target that nobody gave
 
@@ -241,20 +241,23 @@ class Model:
         call: Call | None = None,
         decoder: Encoded | None = None,
         bare: bool = False,
+        grad: bool = False,
         **keywords: Any,
     ) -> Any:
-        """One forward call; `bare`: of the model without its head."""
+        """One forward call; `bare`: of the model without its head; `grad`: with the graph that a gradient needs."""
         self.check_edits(edits)
         keywords = {name: value for name, value in keywords.items() if value}
         forward = self.hf_model.base_model if bare else self.hf_model
-        with self.running(call or Call(places=self.layout.places, edits=edits, keep=False)):
+        with self.running(call or Call(places=self.layout.places, edits=edits, keep=False), grad=grad):
             return forward(**self._inputs(source, decoder), **keywords)
 
     @contextmanager
-    def running(self, call: Call | None) -> Iterator[None]:
+    def running(self, call: Call | None, *, grad: bool = False) -> Iterator[None]:
+        """A block in which the model may run as `call`, without gradients unless `grad`."""
         if self.hf_model.training:
             raise InputError(f"{self.name} is in training mode, where dropout makes every run another: call eval().")
-        with plain_out_of_memory(self.hf_model.device), torch.no_grad(), run(call) if call else nullcontext():
+        gradients = torch.enable_grad() if grad else torch.no_grad()
+        with plain_out_of_memory(self.hf_model.device), gradients, run(call) if call else nullcontext():
             yield
 
     def traces(
@@ -265,45 +268,8 @@ class Model:
         decoders: Sequence[Encoded],
         masks: torch.Tensor | None = None,
     ) -> list[Trace]:
-        """One trace for each text of a batch that ran as `call`; `decoders` is empty but for encoder-decoders.
-
-        masks   [batch, position], 0 where a row is padding, for pooling; None where nothing is
-        """
-        made = []
-        for row, source in enumerate(sources):
-            kept = None if masks is None else masks[row]
-            logits, class_logits, embedding = self._results(outputs, row, kept)
-            main = decoders[row] if decoders else source
-            made.append(
-                Trace(
-                    info=self.info,
-                    text=main.text,
-                    tokens=main.tokens,
-                    source_text=source.text if decoders else "",
-                    source_tokens=source.tokens if decoders else (),
-                    attention=self._attention(call, outputs, row),
-                    edits=tuple(call.edits),
-                    edit_titles=tuple(edit.title for edit in call.edits),
-                    raw_logits=logits,
-                    class_logits=class_logits,
-                    embedding=embedding,
-                    decode=self.reader.decode,
-                )
-            )
-        return made
-
-    def _attention(self, call: Call, outputs: Any, row: int) -> dict[str, dict[int, LayerAttention]]:
-        """By site and layer, what was recorded; of a view-only model, the attentions that it returned."""
-        attention: dict[str, dict[int, LayerAttention]] = {site: {} for site in self.info.sites}
-        for _, place, recorded in call.recorded:
-            if place is not None:
-                attention[place.site][place.layer] = recorded.row(row)
-        for site in () if self.layout.exact else self.info.sites:
-            weights = returned_attentions(self.hf_model, outputs, site)
-            attention[site] = {
-                n: Stored(w[row : row + 1]) for n, w in zip(self.layout.layers[site], weights, strict=True)
-            }
-        return attention
+        """One trace for each text of a batch that ran as `call`; see `attnviz.tracing.traces`."""
+        return traces(self, call, outputs, sources, decoders, masks)
 
     def _results(self, outputs: Any, row: int, kept: torch.Tensor | None = None) -> Results:
         return results(outputs, row, self.info, self.origin.pooling, kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ def watching(modules: Iterable[nn.Module]) -> Iterator[Watch]:
         if _WATCH.get() is watch:
             _, first = watch._open.pop()
             watch.spans.append((module, first, len(watch.events)))
-            watch.events.append(Event(module, _states((*args, *keywords.values())), _states(gave)))
+            watch.events.append(Event(module, states_in((*args, *keywords.values())), states_in(gave)))
 
     hooks = []
     restore = _WATCH.set(watch)
@@ -64,9 +64,40 @@ def watching(modules: Iterable[nn.Module]) -> Iterator[Watch]:
             hook.remove()
 
 
-def _states(given: Any) -> torch.Tensor | None:
+def states_in(given: Any) -> torch.Tensor | None:
     """The first tensor of states, [batch, position, width]; some modules flatten their positions."""
     for one in given if isinstance(given, tuple | list) else (given,):
         if isinstance(one, torch.Tensor) and one.is_floating_point() and one.dim() in (2, 3):
             return one.detach() if one.dim() == 3 else one.detach()[None]
     return None
+
+
+def chain(events: Sequence[Event], start: torch.Tensor, end: Event) -> tuple[nn.Module, ...]:
+    """The modules that, one after the other, make of `start` what `end` gave; () where no such chain does it again."""
+    path, until = [end], events.index(end)
+    while not same(path[0].read, start):
+        before = [n for n in range(until) if path[0].read is not None and same(events[n].gave, path[0].read)]
+        if not before:
+            return ()
+        until = before[-1]  # the outermost of nested modules ends last
+        path.insert(0, events[until])
+    modules = tuple(event.module for event in path)
+    try:
+        again = applied(modules, start)
+    except TypeError:  # a module that reads more than states
+        return ()
+    return modules if same(again, end.gave) else ()
+
+
+def applied(modules: Iterable[nn.Module], states: torch.Tensor) -> torch.Tensor:
+    """What these modules make of states, [batch, position, width], one after the other."""
+    for module in modules:
+        given = states_in(module(states))
+        assert given is not None
+        states = given
+    return states
+
+
+def same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+    """Whether both are the same numbers."""
+    return a is not None and b is not None and a.shape == b.shape and torch.equal(a, b)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from attnviz.anatomy import Anatomy, Frozen, Wiring, affine, close
+from attnviz.anatomy import Anatomy, Frozen, Wiring, affine, close, tolerance
 from attnviz.edits import Edit, checked
 from attnviz.errors import Unsupported
 from attnviz.models import Model
@@ -30,11 +30,15 @@ _CHUNK_FLOATS = 40_000_000  # of parts, [query, key, d_model], held at once
 
 @dataclass(frozen=True, eq=False)
 class FeedForward:
-    """What a layer adds last, with its norm behind: [position, d_model]."""
+    """What a layer adds last, with its norm behind: [position, d_model].
+
+    beside   whether it reads what the block before it read, not what that block gave
+    """
 
     written: torch.Tensor
     after: torch.Tensor
     norm: Frozen | None
+    beside: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +79,23 @@ class Block:
         value = self.attention.value[0].float().repeat_interleave(self.attention.group, dim=0)
         return value @ self.weight
 
+    def weights(self, queries: slice = slice(None)) -> torch.Tensor:
+        """[head, query, key]: the pattern, times what the run's edits scaled each head by.
+
+        raises   Unsupported where pattern x values is not what the heads gave, scaled
+        """
+        pattern, value = self.attention.pattern(queries=queries)[0], self.attention.value
+        read = pattern @ value[0].float().repeat_interleave(self.attention.group, dim=0)
+        gave = self.z[queries].transpose(0, 1)
+        scale = (gave * read).sum((1, 2)) / (read * read).sum((1, 2)).clamp(min=1e-30)
+        scale = torch.where((scale - 1).abs() <= tolerance(value.dtype), 1.0, scale)[:, None, None]
+        if not close((scale * read).to(value.dtype), gave.to(value.dtype)):
+            raise Unsupported(
+                f"What the heads of {self.site} layer {self.layer} read is not their pattern times their values, so "
+                "their parts cannot be told by key. Methods that need attention alone still hold."
+            )
+        return pattern * scale
+
     def added(self, parts: torch.Tensor) -> torch.Tensor:
         """Parts of the projection's output as parts of what the block adds: [query, ..., d_model] in and out."""
         return (parts if self.out is None else self.out.linear(parts)) * self.factor
@@ -93,8 +114,7 @@ class Block:
         rows = max(1, _CHUNK_FLOATS // (n_keys * width))
         for first in range(0, self.before.shape[0], rows):
             queries = slice(first, min(first + rows, self.before.shape[0]))
-            weights = self.attention.pattern(queries=queries)[0]
-            read = torch.einsum("hqk,hkd->qkd", weights, values)
+            read = torch.einsum("hqk,hkd->qkd", self.weights(queries), values)
             yield queries, self.of_queries(queries).added(read)
 
     def heads(self) -> torch.Tensor:
@@ -201,12 +221,12 @@ def _block(
     out, added = None, given
     if wiring.out_norm is not None:
         added = _states(inside[wiring.out_norm].gave)
-        out = _frozen(wiring.out_norm, given, added)
+        out = _frozen(wiring.out_norm, given, added, projected.gave.dtype)
     written = added * wiring.factor
     norm, after = None, before + written
     if wiring.norm is not None:
         after = _states(inside[wiring.norm].gave)
-        norm = _frozen(wiring.norm, before + written, after)
+        norm = _frozen(wiring.norm, before + written, after, projected.gave.dtype)
     block = Block(
         site=wiring.place.site,
         layer=wiring.place.layer,
@@ -222,7 +242,7 @@ def _block(
         norm=norm,
         mlp=_fed(wiring, inside, after),
     )
-    if not close(block.heads().sum(1) + block.bias_part(), written):
+    if not _close(block.heads().sum(1) + block.bias_part(), written, projected.gave.dtype):
         raise Unsupported(f"What the heads of {block.site} layer {block.layer} write does not sum up in this run.")
     return block
 
@@ -230,16 +250,22 @@ def _block(
 def _fed(wiring: Wiring, inside: Mapping[torch.nn.Module, Event], stream: torch.Tensor) -> FeedForward | None:
     if wiring.mlp is None:
         return None
-    written = _states(inside[wiring.mlp].gave) * wiring.mlp_factor
-    after = _states(inside[wiring.around].gave)
-    norm = None if wiring.mlp_norm is None else _frozen(wiring.mlp_norm, stream + written, after)
-    if norm is None and not close(stream + written, after):
+    gave = inside[wiring.around].gave
+    assert gave is not None
+    written, after = _states(inside[wiring.mlp].gave) * wiring.mlp_factor, _states(gave)
+    norm = None if wiring.mlp_norm is None else _frozen(wiring.mlp_norm, stream + written, after, gave.dtype)
+    if norm is None and not _close(stream + written, after, gave.dtype):
         raise Unsupported(f"The parts of {wiring.place.site} layer {wiring.place.layer} do not sum up in this run.")
-    return FeedForward(written, after, norm)
+    return FeedForward(written, after, norm, wiring.order == "beside")
 
 
-def _frozen(module: torch.nn.Module, read: torch.Tensor, gave: torch.Tensor) -> Frozen:
-    norm = Frozen.of(module, read, gave)
+def _close(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether float32 states are the same up to rounding in the dtype that the model computes in."""
+    return close(a.to(dtype), b.to(dtype))
+
+
+def _frozen(module: torch.nn.Module, read: torch.Tensor, gave: torch.Tensor, dtype: torch.dtype) -> Frozen:
+    norm = Frozen.of(module, read.to(dtype), gave.to(dtype))
     if norm is None:
         raise Unsupported(f"The norm {type(module).__name__} did something else in this run than in the check.")
     return norm
@@ -249,7 +275,8 @@ def _final(anatomy: Anatomy, watch: Watch) -> Frozen | None:
     if anatomy.final is None:
         return None
     event = next(event for event in reversed(watch.events) if event.module is anatomy.final)
-    return _frozen(anatomy.final, _states(event.read), _states(event.gave))
+    assert event.gave is not None
+    return _frozen(anatomy.final, _states(event.read), _states(event.gave), event.gave.dtype)
 
 
 def _states(given: torch.Tensor | None) -> torch.Tensor:
