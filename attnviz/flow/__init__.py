@@ -1,9 +1,9 @@
 """Where a prediction came from, by every published method, and how far each can be trusted.
 
-    flow.explain(model, text).frame()                 every method on the likeliest next token
-    flow.yardstick(model, text, aim_target=Target())  what happens when each token is deleted, replaced, resampled
-    flow.rollout(trace), flow.max_flow(trace)         attention alone
-    flow.take_apart(model, text)                      what every head writes, by key
+flow.explain(model, text).frame()                 every method on the likeliest next token
+flow.yardstick(model, text, aim_target=Target())  what happens when each token is deleted, replaced, resampled
+flow.rollout(trace), flow.max_flow(trace)         attention alone
+flow.take_apart(model, text)                      what every head writes, by key
 """
 
 from attnviz.flow import scoring

@@ -16,12 +16,17 @@ import torch
 
 from attnviz.edits import Edit
 from attnviz.errors import AttnvizError, InputError, Unsupported
-from attnviz.flow import alti, contributions, mixing, relevance, routes, zeroing
+from attnviz.flow.alti import steps as alti_steps
+from attnviz.flow.contributions import steps as norm_steps
 from attnviz.flow.maxflow import max_flow_steps
 from attnviz.flow.mixing import Scores, Step
+from attnviz.flow.mixing import steps as attention_steps
+from attnviz.flow.relevance import relevance
 from attnviz.flow.rollout import scores_of
+from attnviz.flow.routes import steps as route_steps
 from attnviz.flow.run import Run, take_apart
 from attnviz.flow.target import Aim, Target
+from attnviz.flow.zeroing import steps as zeroing_steps
 from attnviz.models import Model
 from attnviz.trace import Trace
 from attnviz.view import Sinks, View
@@ -100,7 +105,7 @@ METHODS: dict[str, Method] = {
         "Value zeroing",
         "parts",
         True,
-        "How far a state turns when one token's values are set to zero in that layer, multiplied over layers.",
+        "How far a state behind the attention block turns when one token's values are zero there, multiplied over layers.",
         "Mohebbi et al. 2023, arXiv 2301.12971",
     ),
     "relevance": Method(
@@ -181,7 +186,7 @@ def explain(
             report(METHODS[name].title, done, len(methods))
         try:
             if name == "relevance":
-                found[name] = relevance.relevance(model, aim, trace, edits=edits)
+                found[name] = relevance(model, aim, trace, edits=edits)
             else:
                 found[name] = scores(name, steps(name, trace, run=run, model=model, sinks=sinks), aim.query)
         except AttnvizError as error:
@@ -209,14 +214,14 @@ def steps(
     if name == "last":
         return _last(trace, view)
     if method.reads == "attention":
-        return list(mixing.steps(trace, view=view))
+        return list(attention_steps(trace, view=view))
     if run is None:
         raise InputError(f"{method.title} reads what heads write: give the run taken apart, flow.take_apart(...).")
     if name == "zeroing":
         if model is None:
             raise InputError("Value zeroing runs layers again: give the model.")
-        return without_sinks(zeroing.steps(run, model), trace, view)
-    made = {"norms": contributions.steps, "alti": alti.steps, "routes": routes.steps}[name]
+        return without_sinks(zeroing_steps(run, model), trace, view)
+    made = {"norms": norm_steps, "alti": alti_steps, "routes": route_steps}[name]
     return without_sinks(made(run), trace, view)
 
 
@@ -250,7 +255,7 @@ def without_sinks(made: Iterable[Step], trace: Trace, view: View | None) -> list
 
 def _even(trace: Trace) -> Iterator[Step]:
     """Attention spread evenly over the keys that each query can see, half of every state kept."""
-    for step in mixing.steps(trace):
+    for step in attention_steps(trace):
         seen = trace.layer(step.layer, step.site).visible()[0].any(0).cpu()
         seen = seen.expand(step.weights.shape).to(step.weights.dtype)
         yield replace(step, weights=0.5 * seen / seen.sum(-1, keepdim=True).clamp(min=1), kept=step.kept)

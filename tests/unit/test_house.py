@@ -23,7 +23,7 @@ FLOORS = [
     {"attnviz.info", "attnviz.anatomy"},
     {"attnviz.outputs"},
     {"attnviz.trace", "attnviz.tracefile"},
-    {"attnviz.view"},
+    {"attnviz.view", "attnviz.tracing"},
     {"attnviz.models", "attnviz.embedded"},
     {"attnviz.opening"},
     {"attnviz.catalogue", "attnviz.recording"},
