@@ -5,7 +5,7 @@ trace = model.trace("When Mary and John went to the store, John gave a drink to"
 attnviz.figures.attention_map(trace, attnviz.Head(23, 3)).show()
 """
 
-from attnviz import compare, edits, errors, export, figures, generated, heads, lines, metrics, overview
+from attnviz import compare, edits, errors, export, figures, flow, generated, heads, lines, metrics, overview
 from attnviz.catalogue import load_model
 from attnviz.edits import Head
 from attnviz.errors import AttnvizError
@@ -32,6 +32,7 @@ __all__ = [
     "errors",
     "export",
     "figures",
+    "flow",
     "generated",
     "heads",
     "lines",

@@ -166,6 +166,8 @@ def table(agreed: pd.DataFrame, names: Mapping[str, str]) -> str:
 def _cell(line: Any) -> str:
     if line is None:
         return ""
+    if not line.n_texts:
+        return "constant"
     return f"{line.spearman:.2f} ({line.spearman_low:.2f} to {line.spearman_high:.2f})"
 
 

@@ -105,7 +105,7 @@ METHODS: dict[str, Method] = {
         "Value zeroing",
         "parts",
         True,
-        "How far a state behind the attention block turns when one token's values are zero there, multiplied over layers.",
+        "How far a state behind attention turns when one token's values in that layer are zero, multiplied up.",
         "Mohebbi et al. 2023, arXiv 2301.12971",
     ),
     "relevance": Method(
