@@ -6,7 +6,7 @@ from attnviz import export
 from attnviz.errors import AttnvizError
 from attnviz.figures.gallery import head_gallery
 from attnviz.figures.labels import head_words
-from attnviz.ui import gallery, head_choice, python_lines, say, views
+from attnviz.ui import gallery, head_choice, python_lines, say, taking, views
 from attnviz.ui.export import export_bar
 from attnviz.ui.page import focus_on, open_page, traced
 from attnviz.ui.session import selection, text_of
@@ -51,6 +51,7 @@ try:
             if st.button("Open in Explore", icon=":material/visibility:", key="open-explore", type="tertiary"):
                 st.switch_page("pages/explore.py")
         seen = views.attention_map(trace, focus, key="detail", max_height=340)
+        taking.map_bar(trace, focus, seen)
         gallery.ranks(scores, focus.head)
         views.map_caption(trace, focus, seen)
 except AttnvizError as error:

@@ -14,12 +14,14 @@ try:
     focus = focus_on(opening, trace)
     views.site_picker(trace.info, focus.head.site)
     kind = bertviz.kind_picker()
+    with opening.extras:
+        bertviz.what_counts(kind)
     if kind == "products":
         product_view(trace, focus)
     else:
         wanted = bertviz.what_to_draw(trace, focus, cast(Kind, kind))
         html = bertviz.made(trace, wanted) if wanted is not None else None
         if wanted is not None and html is not None:
-            bertviz.show_page(trace, wanted, html)
+            bertviz.show_page(trace, focus, wanted, html)
 except AttnvizError as error:
     say.problem(error)

@@ -16,20 +16,9 @@ function createGallery(root, instance) {
   const top = make("div", "top");
   const legend = make("div", "legend");
   const tools = make("div", "tools");
-  const stage = make("div", "stage");
   const whole = make("div", "whole");
-  const canvas = make("canvas");
-  const readout = make("p", "readout");
-  const hint = make("p", "hidden", "Arrow keys move between heads and pick the one they stay on, Home and End go to "
-    + "the first and the last, Page Up and Page Down go five rows, Enter picks at once.");
-  const live = make("p", "hidden");
-  hint.id = "hint";
-  live.setAttribute("aria-live", "polite");
-  readout.setAttribute("aria-hidden", "true"); // the live region says the same, for the keyboard only
-  canvas.setAttribute("aria-hidden", "true");
-  stage.tabIndex = 0;
-  stage.setAttribute("role", "application");
-  stage.setAttribute("aria-describedby", "hint");
+  const { stage, canvas, readout, hint, live } = makeStage("Arrow keys move between heads and pick the one they stay "
+    + "on, Home and End go to the first and the last, Page Up and Page Down go five rows, Enter picks at once.");
   whole.append(canvas);
   stage.append(whole);
   top.append(legend, tools);
@@ -124,10 +113,7 @@ function createGallery(root, instance) {
     whole.style.width = `${Math.max(room, layout.width)}px`;
     whole.style.height = `${layout.height}px`;
     const dpr = window.devicePixelRatio || 1;
-    canvas.style.width = `${room}px`;
-    canvas.style.height = `${high}px`;
-    canvas.width = Math.round(room * dpr);
-    canvas.height = Math.round(high * dpr);
+    sizeCanvas(canvas, room, high, dpr);
     sheet = null;
     draw();
   }
@@ -273,14 +259,8 @@ function createGallery(root, instance) {
     picking = setTimeout(() => pick(to), PICK_AFTER_MS);
   }, { signal });
 
-  const observer = new ResizeObserver(() => {
-    if (stage.clientWidth !== roomBefore) arrange();
-  });
-  observer.observe(stage);
-  window.addEventListener("resize", arrange, { signal });
-  document.fonts.addEventListener("loadingdone", redraw, { signal });
+  keepArranged(stage, signal, () => ({ fullWidth: roomBefore }), arrange);
   signal.addEventListener("abort", () => {
-    observer.disconnect();
     cancelAnimationFrame(frame);
     clearTimeout(picking);
     clearTimeout(resting);

@@ -13,21 +13,10 @@ function createLines(root, instance) {
   const { signal } = instance.stop;
   const legend = make("div", "legend");
   const columns = make("div", "columns");
-  const stage = make("div", "stage");
-  const canvas = make("canvas");
   const filler = make("div");
-  const readout = make("p", "readout");
+  const { stage, canvas, readout, hint, live } = makeStage("Up and down arrows move along a column, left and right "
+    + "change the column, Home and End go to its ends, Page Up and Page Down go ten tokens, Enter picks the token.");
   const note = make("p", "note");
-  const hint = make("p", "hidden", "Up and down arrows move along a column, left and right change the column, Home "
-    + "and End go to its ends, Page Up and Page Down go ten tokens, Enter picks the token.");
-  const live = make("p", "hidden");
-  hint.id = "hint";
-  live.setAttribute("aria-live", "polite");
-  readout.setAttribute("aria-hidden", "true"); // the live region says the same, for the keyboard only
-  canvas.setAttribute("aria-hidden", "true");
-  stage.tabIndex = 0;
-  stage.setAttribute("role", "application");
-  stage.setAttribute("aria-describedby", "hint");
   stage.append(canvas, filler);
   columns.append(make("span", "", "query"), make("span", "", "key"));
   const table = tableUnder(buildTable);
@@ -132,9 +121,7 @@ function createLines(root, instance) {
     if (place.height > seen + 1) place = layOut(ctx, data, font, width - 14, tall, least); // the scroll bar
     stage.style.height = `${seen}px`;
     filler.style.height = `${Math.max(0, Math.ceil(place.height) - seen)}px`;
-    canvas.style.width = `${place.width}px`;
-    canvas.style.height = `${seen}px`;
-    [canvas.width, canvas.height] = [place.width, seen].map((size) => Math.round(size * dpr));
+    sizeCanvas(canvas, place.width, seen, dpr);
     [place.dpr, place.fullWidth] = [dpr, width];
     underDone = "";
     draw();
@@ -304,13 +291,7 @@ function createLines(root, instance) {
     redraw();
   }, { signal });
 
-  const observer = new ResizeObserver(() => place?.fullWidth !== legend.clientWidth && arrange());
-  observer.observe(legend);
-  window.addEventListener("resize", () => place?.dpr !== window.devicePixelRatio && arrange(), { signal });
-  document.fonts.addEventListener("loadingdone", arrange, { signal });
-  signal.addEventListener("abort", () => {
-    observer.disconnect();
-    cancelAnimationFrame(frame);
-  });
+  keepArranged(legend, signal, () => place, arrange);
+  signal.addEventListener("abort", () => cancelAnimationFrame(frame));
   return update;
 }

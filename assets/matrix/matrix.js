@@ -13,20 +13,9 @@ function createMatrix(root, instance) {
   const top = make("div", "top");
   const legend = make("div", "legend");
   const tools = make("div", "tools");
-  const stage = make("div", "stage");
-  const canvas = make("canvas");
-  const readout = make("p", "readout");
+  const { stage, canvas, readout, hint, live } = makeStage();
   const line = make("p", "boxline");
   const note = make("p", "note");
-  const hint = make("p", "hidden");
-  const live = make("p", "hidden");
-  hint.id = "hint";
-  live.setAttribute("aria-live", "polite");
-  readout.setAttribute("aria-hidden", "true"); // the live region says the same, for the keyboard only
-  canvas.setAttribute("aria-hidden", "true");
-  stage.tabIndex = 0;
-  stage.setAttribute("role", "application");
-  stage.setAttribute("aria-describedby", "hint");
   stage.append(canvas);
   const table = tableUnder(() => tableOf(map.data, map.part, map.data.selected ?? cursor));
   top.append(legend, tools);
@@ -162,10 +151,7 @@ function createMatrix(root, instance) {
       left, top: above, width: cw * cols, height: ch * rows, labelRoom, dpr, fullWidth: width, colWidest,
       drawn: { width: drawn, height: Math.ceil(above + ch * rows + edge) },
     };
-    canvas.style.width = `${base.drawn.width}px`;
-    canvas.style.height = `${base.drawn.height}px`;
-    canvas.width = Math.round(base.drawn.width * dpr);
-    canvas.height = Math.round(base.drawn.height * dpr);
+    sizeCanvas(canvas, base.drawn.width, base.drawn.height, dpr);
     place();
     draw();
   }
@@ -305,15 +291,7 @@ function createMatrix(root, instance) {
     if (!data.selected) table.refresh();
   }, { signal });
 
-  const observer = new ResizeObserver(() => {
-    if (map.plot?.fullWidth !== top.clientWidth) arrange();
-  });
-  observer.observe(top);
-  window.addEventListener("resize", () => map.plot?.dpr !== window.devicePixelRatio && arrange(), { signal });
-  document.fonts.addEventListener("loadingdone", arrange, { signal });
-  signal.addEventListener("abort", () => {
-    observer.disconnect();
-    cancelAnimationFrame(frame);
-  });
+  keepArranged(top, signal, () => map.plot, arrange);
+  signal.addEventListener("abort", () => cancelAnimationFrame(frame));
   return update;
 }

@@ -6,6 +6,7 @@
 //   negotiated()                        a value that is set both here and in Python
 //   colourScale, swatchScale, pooledImage, colourBar, scaleMarks, scaleWords (colours.js)  "linear", "sqrt" or "log"
 //   svgContext, saveCanvas, saveSvg, saveButtons (save.js)  one drawing routine for the screen, a PNG and an SVG
+//   makeStage, sizeCanvas, keepArranged (stage.js)  one canvas that takes the keyboard, and its size
 
 function decodeFloats(base64) {
   let bytes;

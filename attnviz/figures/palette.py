@@ -30,10 +30,18 @@ DIVERGING: Stops = {
     "light": ("#7f3b08", "#c8741a", "#f5b96d", "#fbfbfd", "#a3bdea", "#4b63c3", "#141f57"),
     "dark": ("#ffd3a1", "#e08a33", "#7a4310", "#14161d", "#24407f", "#5f8be0", "#d6e8ff"),
 }
-# Okabe & Ito's colours for eight kinds, darker or lighter where the page asks for it; more heads repeat them.
+# For twelve kinds; more heads repeat them. The first three are Okabe & Ito's, darker or lighter where the page asks for
+# it; the others were searched for so that any of them stays apart from every other in protanopia, deuteranopia and
+# tritanopia too, the most different first.
 CATEGORICAL: Stops = {
-    "light": ("#0072b2", "#d55e00", "#007a5a", "#a3447f", "#8a6a00", "#3a3f4b", "#2c9fd8", "#b3261e"),
-    "dark": ("#56b4e9", "#ff9a3c", "#2fd0a0", "#e79ac6", "#f0e442", "#c9cedb", "#8ab8ff", "#ff8a80"),
+    "light": (
+        *("#0072b2", "#d55e00", "#007a5a", "#780f00", "#690f96", "#870fff"),
+        *("#0000d2", "#2d3c4b", "#a58796", "#ff1ef0", "#b41e1e", "#4b87ff"),
+    ),
+    "dark": (
+        *("#56b4e9", "#ff9a3c", "#2fd0a0", "#870fff", "#c31e1e", "#ffd2ff"),
+        *("#78ff00", "#f03c96", "#00785a", "#6978f0", "#a5873c", "#a52da5"),
+    ),
 }
 
 

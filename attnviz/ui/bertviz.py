@@ -18,8 +18,9 @@ from attnviz.trace import Trace
 from attnviz.ui import say, work
 from attnviz.ui.components.framed import framed
 from attnviz.ui.jobs import Job
+from attnviz.ui.python_lines import bertviz_lines
 from attnviz.ui.selection import Focus
-from attnviz.ui.session import selection
+from attnviz.ui.session import selection, text_of
 from attnviz.ui.theme import theme
 
 TITLES = {"head": "Head view", "model": "Model view", "neuron": "Neuron view", "products": "Query-key products"}
@@ -74,6 +75,14 @@ def kind_picker() -> str:
 
     st.segmented_control("View", list(TITLES), key="bertviz-kind", format_func=TITLES.__getitem__, on_change=picked)
     return cast(str, current)
+
+
+def what_counts(kind: str) -> None:
+    """Which of the sidebar's choices change nothing in this view; to be called there."""
+    if kind == "products":
+        say.caption("Units and sinks change the text's tints here, not the products: these are of single tokens.")
+    else:
+        say.caption("Units, sinks and colours change nothing here: BertViz draws single tokens in colours of its own.")
 
 
 def what_to_draw(trace: Trace, focus: Focus, kind: Kind) -> Wanted | None:
@@ -148,20 +157,33 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{max(1, round(size / 1e3))} kB"
 
 
-def show_page(trace: Trace, wanted: Wanted, html: str) -> None:
-    """The page in its frame, to be saved as well."""
-    title = TITLES[wanted.kind]
+def show_page(trace: Trace, focus: Focus, wanted: Wanted, html: str) -> None:
+    """The page in its frame, to be saved as well, and the lines of Python that write it."""
+    title, chosen = TITLES[wanted.kind], selection()
     framed(html, key="bertviz", label=f"BertViz: {title}")
-    st.download_button(
-        "HTML",
-        html,
-        file_name=f"bertviz-{wanted.kind}-view.html",
-        mime="text/html",
-        icon=":material/download:",
-        key="bertviz-download",
-        help="One file that needs no network",
-        on_click="ignore",
-    )
+    with st.container(horizontal=True):
+        st.download_button(
+            "HTML",
+            html,
+            file_name=f"bertviz-{wanted.kind}-view.html",
+            mime="text/html",
+            icon=":material/download:",
+            key="bertviz-download",
+            help="One file that needs no network",
+            on_click="ignore",
+        )
+        with st.popover("Copy as Python", icon=":material/code:"):
+            lines = bertviz_lines(
+                chosen,
+                focus,
+                text_of(chosen.text),
+                text_of(chosen.other),
+                kind=wanted.kind,
+                layers=wanted.layers,
+                heads=wanted.heads,
+            )
+            say.caption("These lines write this view as a file.")
+            st.code(lines, language="python", wrap_lines=True)
     layers = ", ".join(map(str, wanted.layers))
     say.caption(
         f"{title} of layer{'s' * (len(wanted.layers) > 1)} {layers}, {run_words(trace)} of "

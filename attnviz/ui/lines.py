@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import cast
 
-import numpy as np
 import streamlit as st
 
 from attnviz.edits import Head
@@ -17,38 +16,31 @@ from attnviz.lines import MOST_EDGES, Edges, strongest_edges
 from attnviz.settings import settings
 from attnviz.trace import Trace
 from attnviz.ui import say, views, work
-from attnviz.ui.components import matrix
 from attnviz.ui.components.lines import lines as lines_component
 from attnviz.ui.export import export_bar
 from attnviz.ui.jobs import Job
 from attnviz.ui.python_lines import lines_lines
-from attnviz.ui.reading import palette_of
 from attnviz.ui.selection import Focus
 from attnviz.ui.session import select, selection, stores, text_of
 from attnviz.ui.theme import theme
-from attnviz.ui.titles import SCORE_TITLES
+from attnviz.ui.titles import SCORE_TITLES, grid_words
 
 _ONE = "lines-one-query"
 
 
 def head_chooser(trace: Trace, focus: Focus, scores: Scores) -> None:
     """Every head, coloured by the chosen score; a click takes one in or out. Below, what was chosen."""
-    high = float(np.nanmax(scores, initial=0.0))
-    matrix(
+    score = selection().score
+    views.head_matrix(
         scores,
+        focus.head,
         key="grid",
-        row_labels=[str(i) for i in range(scores.shape[0])],
-        col_labels=[str(i) for i in range(scores.shape[1])],
-        row_axis="layer",
-        col_axis="head",
-        value_name=SCORE_TITLES[selection().score].lower(),
-        palettes=palette_of(selection().palette),
-        low=0.0,
-        high=views.round_up(high, limit=math.inf if selection().score == "distance" else 1.0),
-        selected=(focus.head.layer, focus.head.head),
-        label="All heads, layers down and heads across. Pick one to draw its lines too, or to leave them out again.",
-        cell="free",
+        value_name=SCORE_TITLES[score].lower(),
+        purpose="Pick one to draw its lines too, or to leave them out again.",
+        limit=math.inf if score == "distance" else 1.0,
         max_height=330,
+        title=", ".join([grid_words(trace, score, focus), run_words(trace), trace.info.name]),
+        file_name=f"heads-{score}",
         on_pick=lambda layer, head: _toggle(focus, Head(layer, head, focus.head.site)),
     )
     head, layer = focus.head, focus.head.layer

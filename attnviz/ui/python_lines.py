@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
+from attnviz.bertviz_views import Kind
 from attnviz.edits import Head
 from attnviz.settings import settings
 from attnviz.text import visible
@@ -49,13 +50,9 @@ def grid_lines(chosen: Selection, focus: Focus, text: str, target: str = "") -> 
     """The chosen score of every head: `figures.head_grid`."""
     lines = _traced(chosen, focus, text, target)
     if chosen.score == "between":
-        name = "attention, query to key (share of 1)"
-        scored, arguments = "attention_between", ["trace", _positions(focus.queries), _positions(focus.keys)]
-    else:
-        scored, name = _SCORES[chosen.score]
-        arguments = ["trace"]
-    lines.append(assigned("scores", f"attnviz.heads.{scored}", [*arguments, *_site(focus), *view_argument(focus.view)]))
-    return shown(lines, "head_grid", ["scores", "trace.info", f'"{name}"', *looks(chosen), "high=None"])
+        return _between_shown(lines, chosen, focus)
+    scored, name = _SCORES[chosen.score]
+    return _grid_shown(lines, scored, ["trace"], name, chosen, focus)
 
 
 def gallery_lines(chosen: Selection, focus: Focus, text: str, target: str = "", *, side: int = SIDE) -> str:
@@ -100,20 +97,40 @@ def movement_lines(chosen: Selection, focus: Focus, text: str, *, length: int | 
     text     what the model was given
     length   most tokens written, where that is not the Selection's
     """
-    lines = _opened(chosen)
-    if chosen.model != SAVED:
-        length = chosen.length if length is None else length
-        options = [f"max_new_tokens={length}"] if length != 20 else []
-        options += [f"seed={chosen.seed}"] if chosen.seed is not None else []
-        options += [f"temperature={chosen.warmth:g}"] if chosen.seed is not None and chosen.warmth != 1 else []
-        options += _chat(chosen)
-        given = named("text", text, lines, len(f"trace = model.generate({', '.join(['', *options])})"))
-        lines.append(assigned("trace", "model.generate", [given, *options]))
-    return shown(
-        lines,
-        "movement_map",
-        ["trace", head_literal(focus.head), *view_argument(focus.view), *looks(chosen, scale="sqrt")],
-    )
+    arguments = ["trace", head_literal(focus.head), *view_argument(focus.view), *looks(chosen, scale="sqrt")]
+    return shown(_written(chosen, text, length), "movement_map", arguments)
+
+
+def step_lines(chosen: Selection, focus: Focus, text: str, *, length: int | None = None) -> str:
+    """What every head pays at one step of a generation, by `focus.queries` and `focus.keys`: `figures.head_grid`.
+
+    text, length   as for `movement_lines`
+    """
+    return _between_shown(_written(chosen, text, length), chosen, focus)
+
+
+def bertviz_lines(
+    chosen: Selection,
+    focus: Focus,
+    text: str,
+    target: str = "",
+    *,
+    kind: Kind,
+    layers: Sequence[int],
+    heads: Sequence[int] | None,
+) -> str:
+    """One of BertViz's views, written to a file: `attnviz.bertviz_views`.
+
+    heads   to show, None for all; the neuron view starts with the selected head instead
+    """
+    lines = _traced(chosen, focus, text, target)
+    lines[0] = "import attnviz.bertviz_views"
+    some = [] if heads is None else [f"heads={list(heads)}"]
+    which = [f"head={focus.head.head}"] if kind == "neuron" else some
+    arguments = ["trace", f"layers={list(layers)}", *which, *_site(focus)]
+    lines.append(assigned("page", f"attnviz.bertviz_views.{kind}_view", arguments))
+    opened = f'with open("bertviz-{kind}-view.html", "w", encoding="utf-8") as file:'
+    return "\n".join([*lines, opened, "    file.write(page.html)"]) + "\n"
 
 
 def literal(value: str, width: int = _WIDTH) -> str:
@@ -177,6 +194,33 @@ def _traced(chosen: Selection, focus: Focus, text: str, target: str) -> list[str
     arguments = [named("text", text, lines, len(f"trace = model.trace({others})"))]
     arguments += [named("target", target, lines, _WIDTH // 2)] if target else []
     return [*lines, assigned("trace", "model.trace", [*arguments, *_chat(chosen)])]
+
+
+def _written(chosen: Selection, text: str, length: int | None) -> list[str]:
+    """The lines that make `trace` of what the model writes."""
+    lines = _opened(chosen)
+    if chosen.model == SAVED:
+        return lines
+    length = chosen.length if length is None else length
+    options = [f"max_new_tokens={length}"] if length != 20 else []
+    options += [f"seed={chosen.seed}"] if chosen.seed is not None else []
+    options += [f"temperature={chosen.warmth:g}"] if chosen.seed is not None and chosen.warmth != 1 else []
+    options += _chat(chosen)
+    given = named("text", text, lines, len(f"trace = model.generate({', '.join(['', *options])})"))
+    return [*lines, assigned("trace", "model.generate", [given, *options])]
+
+
+def _between_shown(lines: list[str], chosen: Selection, focus: Focus) -> str:
+    """All the lines of a file that draws the attention between the chosen queries and keys in every head."""
+    arguments = ["trace", _positions(focus.queries), _positions(focus.keys)]
+    name = "attention, query to key (share of 1)"
+    return _grid_shown(lines, "attention_between", arguments, name, chosen, focus)
+
+
+def _grid_shown(lines: list[str], scored: str, arguments: list[str], name: str, chosen: Selection, focus: Focus) -> str:
+    scores = assigned("scores", f"attnviz.heads.{scored}", [*arguments, *_site(focus), *view_argument(focus.view)])
+    drawn = ["scores", "trace.info", f'"{name}"', *looks(chosen), "high=None"]
+    return shown([*lines, scores], "head_grid", drawn)
 
 
 def _chat(chosen: Selection) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,22 +133,13 @@ def score_picker(current: str) -> str:
 
 def grid(trace: Trace, scores: Scores, score: str, focus: Focus) -> None:
     """Every head of the model, layers down and heads across, coloured by the chosen score."""
-    most = float(np.nanmax(scores, initial=0.0))
-    matrix(
+    head_matrix(
         scores,
+        focus.head,
         key="grid",
-        row_labels=[str(i) for i in range(scores.shape[0])],
-        col_labels=[str(i) for i in range(scores.shape[1])],
-        row_axis="layer",
-        col_axis="head",
         value_name=SCORE_TITLES[score].lower(),
-        palettes=palette_of(selection().palette),
-        low=0.0,
-        high=round_up(most, limit=math.inf if score == "distance" else 1.0),
-        selected=(focus.head.layer, focus.head.head),
-        label="All heads, layers down and heads across. Pick one to see its map.",
-        cell="free",
-        max_height=400,
+        purpose="Pick one to see its map.",
+        limit=math.inf if score == "distance" else 1.0,
         title=", ".join([grid_words(trace, score, focus), run_words(trace), trace.info.name]),
         file_name=f"heads-{score}",
         on_pick=lambda layer, head: select(layer=layer, head=head),
@@ -158,6 +149,45 @@ def grid(trace: Trace, scores: Scores, score: str, focus: Focus) -> None:
         unit_words(focus.view),
         "" if score == "sink" else sink_words(focus.view, trace, focus.head.site, None),
         "One text, one number: a place to look closer, not a verdict.",
+    )
+
+
+def head_matrix(
+    scores: Scores,
+    selected: Head,
+    *,
+    key: str,
+    value_name: str,
+    purpose: str,
+    limit: float = 1.0,
+    max_height: int = 400,
+    title: str,
+    file_name: str,
+    on_pick: Callable[[int, int], None],
+) -> None:
+    """A number for every head as a map of colours from zero to a round number, `limit` at most.
+
+    scores   [layer, head]; NaN where there is no head
+    purpose  what a pick does and what it is for, as a sentence for those who hear the page
+    """
+    matrix(
+        scores,
+        key=key,
+        row_labels=[str(i) for i in range(scores.shape[0])],
+        col_labels=[str(i) for i in range(scores.shape[1])],
+        row_axis="layer",
+        col_axis="head",
+        value_name=value_name,
+        palettes=palette_of(selection().palette),
+        low=0.0,
+        high=round_up(float(np.nanmax(scores, initial=0.0)), limit),
+        selected=(selected.layer, selected.head),
+        label=f"All heads, layers down and heads across. {purpose}",
+        cell="free",
+        max_height=max_height,
+        title=title,
+        file_name=file_name,
+        on_pick=on_pick,
     )
 
 

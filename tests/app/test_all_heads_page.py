@@ -62,6 +62,9 @@ def test_a_clean_start_shows_every_head_of_the_first_example(all_heads: Page) ->
     assert "14 × 14 tokens" in captions(test)
     assert "not a verdict" in captions(test)
     assert test.button(key="open-explore").label == "Open in Explore"
+    gallery, detail = (element.value for element in test.code if element.language == "python")
+    assert "head_gallery(" in gallery
+    assert "attention_map(trace, attnviz.Head(23, 3))" in detail
 
 
 @pytest.mark.parametrize("score", SCORES)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -225,11 +226,13 @@ def test_the_lines_of_python_make_the_same_figures(
     test = page(with_text=FIRST, with_second=second, unit="word", sinks="hide", layer="23", head="4", **looks)
     codes = [element.value for element in test.code if "figure" in element.value]
     assert all(len(line) <= 100 for code in codes for line in code.split("\n"))
-    figures = {}
+    figures, patterns = {}, {}
     for code in codes:
-        made: dict[str, Any] = {}
-        exec(compile(code.replace("figure.show()", ""), "lines", "exec"), made)
-        figures[made["figure"].layout.title.text.partition(" ")[0]] = made["figure"]
+        made = drawn_by(code, smollm2)
+        if "trace" in made:  # one run's map
+            patterns[made["trace"].text] = made["figure"].data[0].customdata
+        else:
+            figures[made["figure"].layout.title.text.partition(" ")[0]] = made["figure"]
     view, runs = attnviz.View("word", attnviz.Sinks("hide")), (smollm2.trace(FIRST), smollm2.trace(second))
     drawn, grid = figures["L23H4:"].data[0], figures["Jensen-Shannon"].data[0]
     expected = compare.head_difference(*runs, attnviz.Head(23, 4), view=view).weights
@@ -239,12 +242,44 @@ def test_the_lines_of_python_make_the_same_figures(
     else:
         assert drawn.zmax > 1  # in powers of ten
     np.testing.assert_allclose(grid.z, compare.divergence(*runs, view=view), atol=2e-5)
+    assert list(patterns) == [FIRST, second]
+    for run in runs:
+        seen = view.pattern(run, attnviz.Head(23, 4)).shown()
+        np.testing.assert_allclose(patterns[run.text], seen, atol=2e-5)
     known = attnviz.figures.head_grid(np.zeros((1, 1)), runs[1].info, "", palette=palette)
     assert grid.colorscale == known.data[0].colorscale
     for figure in figures.values():
         assert "By word" in figure.layout.title.subtitle.text
         assert "are hidden" in figure.layout.title.subtitle.text
     assert "Second: Sinks (first token: 1 key) are hidden; " in figures["L23H4:"].layout.title.subtitle.text
+
+
+def drawn_by(code: str, *models: attnviz.Model) -> dict[str, Any]:
+    """What lines of Python leave behind; the models are these: smollm2, and where there is a second minilm."""
+    made: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attnviz, "load_model", {"smollm2": models[0], "minilm": models[-1]}.__getitem__)
+        patch.setattr(go.Figure, "show", lambda figure: None)
+        exec(compile(code, "lines", "exec"), made)
+    return made
+
+
+def test_of_two_shapes_both_grids_and_a_part_of_a_map_are_made_again(page: Page, smollm2: Any, minilm: Any) -> None:
+    test = page(
+        comparison="models", with_text=FIRST, other_model="minilm", window="2-9-1-7", other_layer="1", other_head="2"
+    )
+    assert_fine(test)
+    made = [drawn_by(element.value, smollm2, minilm) for element in test.code if "figure" in element.value]
+    runs, heads = (smollm2.trace(FIRST), minilm.trace(FIRST)), (attnviz.Head(23, 3), attnviz.Head(1, 2))
+    grids = {one["second"].info.name: one["figure"] for one in made if "scores" in one}
+    ours, theirs = compare.nearest_heads(runs[1], heads[1], runs[0]), compare.nearest_heads(runs[0], heads[0], runs[1])
+    np.testing.assert_allclose(grids[smollm2.info.name].data[0].z, ours, atol=2e-5)
+    np.testing.assert_allclose(grids[minilm.info.name].data[0].z, theirs, atol=2e-5)
+    assert "L1H2 of the first" in grids[smollm2.info.name].layout.title.text
+    first, second = (one["figure"].data[0].customdata for one in made if "trace" in one)
+    np.testing.assert_allclose(first, runs[0].pattern(23, 3)[2:9, 1:7], atol=2e-5)
+    # The words of the second stand one further on, after its [CLS].
+    np.testing.assert_allclose(second, runs[1].pattern(1, 2)[3:10, 2:8], atol=2e-5)
 
 
 def test_files_tell_of_both_runs_and_are_made_without_a_session(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,6 +295,7 @@ def test_files_tell_of_both_runs_and_are_made_without_a_session(page: Page, monk
     with ThreadPoolExecutor(1) as pool:
         made = {name: pool.submit(figure).result() for name, (figure, _) in given.items()}
     assert {figure.layout.paper_bgcolor for figure in made.values()} == {PAPER["dark"]}
+    assert len(made) == 5  # the difference, each run's map, each model's grid
     assert made["difference"].data[0].zmax > 1  # logarithmic
     for about in (given["difference"][1], given["divergence"][1]):
         assert about["model"] != about["second_model"]

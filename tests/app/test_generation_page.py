@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -90,6 +91,19 @@ def test_the_tables_say_what_the_library_says(page: Page, written: Trace) -> Non
     test.button(key="generation-jump").click().run()
     assert_fine(test)
     assert params(test)["query"] == str(table["query"][int(np.nanargmax(moved))])
+
+
+def test_the_lines_of_python_make_the_grid_of_the_step(
+    page: Page, smollm2: Model, written: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = page(with_text=PROMPT, length="6", query="7", key="4", unit="word", sinks="hide")
+    code = next(element.value for element in test.code if "head_grid" in element.value)
+    made: dict[str, Any] = {}
+    monkeypatch.setattr(attnviz, "load_model", {"smollm2": smollm2}.__getitem__)
+    monkeypatch.setattr(go.Figure, "show", lambda figure: None)
+    exec(compile(code, "lines", "exec"), made)
+    expected = attnviz.heads.attention_between(written, 7, 4, view=attnviz.View(sinks=attnviz.Sinks("hide")))
+    np.testing.assert_allclose(made["figure"].data[0].z, expected, atol=2e-6)
 
 
 def test_a_token_that_is_not_among_the_likeliest_is_still_shown_as_written(page: Page, smollm2: Model) -> None:

@@ -107,6 +107,7 @@ def test_a_smaller_share_draws_fewer_lines() -> None:
 def test_a_page_of_bertviz_is_made_on_request_and_its_size_said_before() -> None:
     test = opened("bertviz_views")
     assert_fine(test)
+    assert "sinks and colours change nothing here" in captions(test)
     said = next(element.value for element in test.markdown if element.value.startswith("About "))
     number, unit = re.fullmatch(r"About ([\d.]+) (MB|kB)", said).groups()  # type: ignore[union-attr]
     assert not test.get("download_button")
@@ -117,6 +118,7 @@ def test_a_page_of_bertviz_is_made_on_request_and_its_size_said_before() -> None
     size = float(number) * {"MB": 1e6, "kB": 1e3}[unit]
     assert size == pytest.approx(len(page.encode()), rel=0.25)
     assert "Apache-2.0" in captions(test)
+    assert "attnviz.bertviz_views.head_view(trace, layers=[23])" in test.code[-1].value
     # Other layers are another page, which nobody has asked for yet.
     test.multiselect[0].set_value([3]).run()
     assert_fine(test)
@@ -160,6 +162,7 @@ def test_products_are_shown_for_every_family(model: str) -> None:
     test = opened("bertviz_views", model=model)
     test.segmented_control(key="bertviz-kind").set_value("products").run()
     assert_fine(test)
+    assert "Units and sinks change the text's tints here, not the products" in captions(test)
     keys, dimensions = (frame.value for frame in test.dataframe)
     assert keys["weight"].is_monotonic_decreasing
     scored = re.search(r"score (-?[\d.]+), weight", captions(test))

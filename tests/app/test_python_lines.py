@@ -1,5 +1,6 @@
 """The lines to copy are run, and make the picture that the page shows."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import CodeType
@@ -13,7 +14,8 @@ import attnviz
 from attnviz import Head, Sinks, Trace, View, heads
 from attnviz.lines import strongest_edges
 from attnviz.overview import overview
-from attnviz.ui import python_lines
+from attnviz.products import query_key
+from attnviz.ui import bertviz, python_lines
 from attnviz.ui.selection import SAVED, SCORES, Focus, Selection
 
 IOI = "When Mary and John went to the store, John gave a drink to"
@@ -164,6 +166,44 @@ def test_the_lines_write_the_same_text(models: Any, how: dict[str, Any]) -> None
     assert made["trace"].text == trace.text
     expected = attnviz.figures.movement_map(trace, focus.head, view=focus.view)
     np.testing.assert_allclose(made["figure"].data[0].z, expected.data[0].z, atol=1e-3)
+
+
+@pytest.mark.parametrize("sinks", ["show", "hide"])
+def test_the_lines_score_every_head_at_a_step(models: Any, sinks: str) -> None:
+    chosen = Selection(model="dates", site="cross", sinks=sinks, kinds=("special",), length=4)
+    trace = models["dates"].generate("the 3rd of May 1998", max_new_tokens=4)
+    focus = replace(chosen.fit(trace)[0], queries=(2,), keys=(11, 12))
+    made = run(python_lines.step_lines(chosen, focus, "the 3rd of May 1998"))
+    expected = heads.attention_between(trace, (2,), (11, 12), site="cross", view=focus.view)
+    np.testing.assert_allclose(made["figure"].data[0].z, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["head", "model", "neuron"])
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [("minilm", IOI), ("minilm", HOSTILE), ("dates", "1 May 2020")],
+    ids=["plain", "hostile", "cross"],
+)
+def test_the_lines_write_the_page_of_bertviz(
+    models: Any, model: str, text: str, kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, focus, trace = looked_at(models[model], text, model=model, layer=1, head=1)
+    wanted = bertviz.Wanted(kind, (0, 1), None if kind == "neuron" else (1, 2), 1, focus.head.site)
+    lines = python_lines.bertviz_lines(chosen, focus, text, kind=kind, layers=wanted.layers, heads=wanted.heads)
+    monkeypatch.chdir(tmp_path)
+    run(lines)
+    pages = Path(f"bertviz-{kind}-view.html").read_text("utf-8"), wanted.make(trace, "light").html
+    # BertViz numbers its pages at random.
+    assert len({re.sub("bertviz-[0-9a-f]{32}", "bertviz-", page) for page in pages}) == 1
+
+
+@pytest.mark.parametrize("keys", [None, (0, 3, 13)])
+def test_the_lines_make_the_products_of_the_page(models: Any, keys: tuple[int, ...] | None) -> None:
+    chosen, focus, trace = looked_at(models["smollm2"], IOI, layer=23, head=3, query=9)
+    made = run(python_lines.products_lines(chosen, focus, IOI, keys=keys))
+    shown = list(range(10)) if keys is None else list(keys)
+    expected = query_key(trace, focus.head, 9).products[shown]
+    np.testing.assert_allclose(made["figure"].data[0].z, expected, atol=1e-4)
 
 
 def test_a_saved_trace_is_opened_again(models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -477,7 +477,7 @@ def test_a_long_touch_marks_and_a_short_one_picks(show: NewHarness) -> None:
 
 def milliseconds(page: Page, root: str, scripts: list[str], sheet: str, data: object) -> float:
     """How long the browser takes from the component's call to a page that is laid out and drawn; the best of three."""
-    shared = ["shared/colours", "shared/canvas", "shared/save"]
+    shared = ["shared/colours", "shared/canvas", "shared/save", "shared/stage"]
     return page.evaluate(
         """async ([script, sheet, root, data]) => {
           const { default: run } = await import(URL.createObjectURL(new Blob([script], { type: 'text/javascript' })));

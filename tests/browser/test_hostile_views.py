@@ -1,6 +1,7 @@
 """Two hundred hostile tokens through every view in a real Chromium: each of them is shown, and none is more than text.
 
-They come in a saved trace, the one thing that can bring tokens which no tokenizer of ours has made.
+They come in a saved trace, the one thing that can bring tokens which no tokenizer of ours has made; and for the pages
+that run a model, in the texts and the vocabulary of one whose tokens are these.
 """
 
 import random
@@ -9,14 +10,20 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 import torch
 import transformers
 from driving import Explore
 from playwright.sync_api import Frame, Locator, expect
+from tokenizers import Tokenizer
+from tokenizers.decoders import Fuse
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
 
 import attnviz
+from attnviz.text import visible
 
 NewExplore = Callable[..., Explore]
 
@@ -74,18 +81,18 @@ FRAGMENTS = (
 PARSED = 'img[src="x"], img[src*="evil"], a[href*="evil"], a[href^="javascript"], svg[onload], b.pwned, .katex'
 
 
-def hostile_texts() -> list[str]:
-    """Every fragment alone, then seeded mixtures of them; no two the same."""
+def hostile_texts(without: str = "") -> list[str]:
+    """Every fragment alone, then seeded mixtures of them; no two the same, and none `without` that."""
     draw = random.Random(200)
-    texts = dict.fromkeys(FRAGMENTS)
+    fragments = [fragment for fragment in FRAGMENTS if fragment != without]
+    texts = dict.fromkeys(fragments)
     while len(texts) < N_TOKENS:
-        texts["".join(draw.choices(FRAGMENTS, k=draw.randint(2, 4)))] = None
+        texts["".join(draw.choices(fragments, k=draw.randint(2, 4)))] = None
     return list(texts)
 
 
-@pytest.fixture(scope="module")
-def trace() -> attnviz.Trace:
-    """A tiny Llama's trace; its tokens, text, model's name and predictions say hostile things."""
+def tiny_llama() -> transformers.LlamaForCausalLM:
+    """A model of one head and so many tokens, with random weights."""
     config = transformers.LlamaConfig(
         vocab_size=N_TOKENS,
         hidden_size=16,
@@ -94,10 +101,18 @@ def trace() -> attnviz.Trace:
         num_attention_heads=1,
         num_key_value_heads=1,
         max_position_embeddings=256,
+        bos_token_id=None,
+        eos_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(200)
-        plain = attnviz.wrap_model(transformers.LlamaForCausalLM(config)).trace(input_ids=list(range(N_TOKENS)))
+        return transformers.LlamaForCausalLM(config)
+
+
+@pytest.fixture(scope="module")
+def trace() -> attnviz.Trace:
+    """A tiny Llama's trace; its tokens, text, model's name and predictions say hostile things."""
+    plain = attnviz.wrap_model(tiny_llama()).trace(input_ids=list(range(N_TOKENS)))
     texts = hostile_texts()
     return replace(
         plain,
@@ -109,17 +124,21 @@ def trace() -> attnviz.Trace:
 
 
 class Hostile:
-    """The saved trace opened in one browser tab, and what must hold on each of its pages."""
+    """One browser tab that shows these tokens, and what must hold on each of its pages."""
 
-    def __init__(self, explore: Explore, file: Path, texts: list[str]) -> None:
+    def __init__(self, explore: Explore, texts: list[str]) -> None:
         self.explore, self.page, self.texts = explore, explore.page, texts
         self.dialogs: list[str] = []
         self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+
+    def opened(self, file: Path) -> "Hostile":
+        """With this saved trace."""
         self.page.get_by_role("combobox").first.click()
         self.page.get_by_text("Open a saved trace…").click()
         self.page.set_input_files("input[type=file]", file)
-        expect(explore.chips).to_have_count(N_TOKENS)
-        explore.settled()
+        expect(self.explore.chips).to_have_count(N_TOKENS)
+        self.explore.settled()
+        return self
 
     def go(self, name: str) -> None:
         # By the menu: an address below the first page makes the browser ask for files that are not there.
@@ -163,7 +182,19 @@ class Hostile:
 def hostile(visit: NewExplore, trace: attnviz.Trace, tmp_path: Path) -> Hostile:
     # The smallest model stands there before the file is opened.
     explore = visit("?model=dates")
-    return Hostile(explore, trace.save(tmp_path / "hostile.safetensors"), hostile_texts())
+    return Hostile(explore, hostile_texts()).opened(trace.save(tmp_path / "hostile.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model in a folder of a hostile name; each line of what it reads or writes is one hostile token."""
+    folder = tmp_path_factory.mktemp("models") / '<img src=x onerror="window.__pwned=1">'
+    texts = hostile_texts(without="\x07")  # which no text that is typed may have
+    words = Tokenizer(WordLevel({text: i for i, text in enumerate(texts)}, unk_token=texts[0]))
+    words.pre_tokenizer, words.decoder = Split("\n", "removed"), Fuse()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder)
+    tiny_llama().save_pretrained(folder)
+    return folder
 
 
 def saved(hostile: Hostile, root: Locator, kind: str, path: Path) -> Path:
@@ -260,6 +291,39 @@ def test_bertviz_and_the_products_show_hostile_tokens_as_text(hostile: Hostile) 
     hostile.assert_all(hostile.explore.chips)
     products.get_by_text("Show as a table").click()
     expect(products.locator("tbody tr").first).to_be_visible()
+    hostile.assert_harmless()
+
+
+def test_compare_and_generation_show_hostile_tokens_as_text(visit: NewExplore, folder: Path) -> None:
+    texts = hostile_texts(without="\x07")
+    labels = [visible(text) for text in texts]
+    hostile = Hostile(visit("?" + urlencode({"model": str(folder), "with_text": texts[1], "length": 4})), labels)
+    page = hostile.page
+    hostile.go("Compare")
+    page.get_by_role("textbox", name="First").fill("\n".join(texts))
+    page.get_by_role("textbox", name="Second").fill("\n".join(texts[N_TOKENS // 2 :] + texts[: N_TOKENS // 2]))
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(hostile.explore.matrix("map-second")).to_be_visible()
+    hostile.done()
+    aligned = page.locator(".attnviz-aligned")
+    hostile.assert_all(aligned.locator("del, span.both"))
+    assert sorted(aligned.locator("ins, span.both").all_text_contents()) == sorted(labels)
+    assert aligned.locator("ins").count() > 0
+    difference = hostile.explore.matrix("map-difference")
+    difference.get_by_text("Show as a table").click()
+    expect(difference.locator("tbody tr").first).to_be_visible()
+    hostile.assert_harmless()
+
+    hostile.go("Generation")
+    expect(hostile.explore.matrix("movement")).to_be_visible()
+    hostile.done()
+    chips = hostile.explore.chips.all_text_contents()
+    assert (chips[:N_TOKENS], len(chips)) == (labels, N_TOKENS + 4)
+    assert set(chips[N_TOKENS:]) <= set(labels)
+    scrubber = page.get_by_test_id("scrubber")
+    for written in chips[N_TOKENS:]:
+        expect(scrubber.locator("bdi.token")).to_have_text(written)
+        scrubber.get_by_role("slider").press("ArrowRight")
     hostile.assert_harmless()
 
 

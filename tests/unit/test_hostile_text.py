@@ -10,6 +10,11 @@ import html.parser
 import io
 import json
 import re
+from contextlib import nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
+from unittest.mock import Mock
+from urllib.parse import parse_qsl, quote_plus
 
 import numpy as np
 import pandas as pd
@@ -19,10 +24,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from attnviz import Head, View, export
+from attnviz.alignment import Alignment
 from attnviz.bertviz_views import _object
 from attnviz.figures.labels import plain as plotly_plain
 from attnviz.text import visible
 from attnviz.ui import say
+from attnviz.ui import texts as sharing
+from attnviz.ui.comparison import views
+from attnviz.ui.comparison.lines import difference_lines
+from attnviz.ui.comparison.pair import Pair, Run
 from attnviz.ui.python_lines import literal, map_lines
 from attnviz.ui.selection import Focus, Selection
 
@@ -185,6 +195,79 @@ def test_python_reads_the_text_and_people_see_all_of_it(texts: list[str]) -> Non
         assert all(len(line) <= 100 for line in made.split("\n"))
         shown = set(made) - {"\n", " "}
         assert all(c.isprintable() and (c.isascii() or c in visible(c)) for c in shown)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Units that are only their labels."""
+
+    labels: list[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def test_aligned_texts_are_shown_unit_by_unit(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(views.st, "html", written.append)
+    n, other = len(texts), texts[::-1]
+    both = tuple((i, i) for i in range(n))
+    apart = Alignment((), frozenset(), deleted=tuple(range(n)), inserted=tuple(range(n)))
+    together = Alignment(both, frozenset(both[::2]), deleted=(), inserted=())
+    for alignment in (apart, together):
+        views._aligned(alignment, Labels(texts), Labels(other), {"query": 1, "key": 0}, "name")  # type: ignore[arg-type]
+    pages = [Elements(page) for page in written]
+    mixed = [text for i in range(n) for text in ([texts[i]] if i % 2 else [texts[i], other[i]])]
+    for page, shown in zip(pages, ([*texts, *other], mixed), strict=True):
+        assert page.text == [text for text in shown if text]
+        assert set(page.tags) <= {"div", "span", "bdi", "del", "ins"}
+        assert page.tags.count("bdi") == len(shown)
+
+
+def test_a_link_that_holds_the_text_gives_it_back(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[str] = []
+    page = SimpleNamespace(
+        context=SimpleNamespace(url="https://here.example/compare?x=1"),
+        popover=lambda *_, **__: nullcontext(),
+        caption=lambda words: None,
+        info=lambda words: None,
+        toggle=lambda *_, **__: True,
+        code=lambda code, **_: codes.append(code),
+    )
+    monkeypatch.setattr(sharing, "st", page)
+    monkeypatch.setattr(sharing, "selection", lambda: Selection(model="m", text="k" * 22, query=3))
+    for text in filter(None, map(without_surrogates, texts)):  # others are refused before they are kept
+        codes.clear()
+        monkeypatch.setattr(sharing, "text_of", lambda key, text=text: text)
+        sharing.share()
+        address, _, query = codes[-1].partition("?")
+        assert address == "https://here.example/compare"
+        assert re.fullmatch(r"[A-Za-z0-9_.~%&=+-]+", query)
+        if len(codes) == 2:
+            assert dict(parse_qsl(query, strict_parsing=True)) == {"model": "m", "query": "3", "with_text": text}
+        else:
+            assert len(quote_plus(text)) > 1_900
+
+
+def test_lines_that_compare_hold_the_texts_and_no_other_code(texts: list[str]) -> None:
+    head, nothing, trace = Head(0, 0, "cross"), Alignment((), frozenset(), (), ()), Mock()
+
+    def parsed(first: str, second: str) -> ast.Module:
+        run = Run(f"{first}m", first, second, False, trace)
+        other = Run(f"{second}n", second, first, True, trace)
+        pair = Pair((run, other), head, head, View(), nothing, nothing, alike=True)
+        return ast.parse(difference_lines(pair, Selection()))
+
+    def shape(tree: ast.Module) -> list[type]:
+        """Kinds of statements; a text that is long has a name and a line of its own."""
+        return [type(node) for node in tree.body if not isinstance(getattr(node, "value", None), ast.Constant)]
+
+    expected = shape(parsed("a", "b"))
+    for text in filter(None, texts):
+        tree = parsed(text, "b")
+        assert shape(tree) == expected
+        constants = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+        assert (constants.count(text), constants.count(f"{text}m")) == (2, 1)
 
 
 def test_lines_to_copy_hold_the_text_and_no_other_code(texts: list[str]) -> None:

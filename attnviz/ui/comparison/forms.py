@@ -65,7 +65,12 @@ def form(mode: str) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             if mode == "templates":
                 st.text_input(f"Input, put in place of {SLOT} in both", key=_BOXES["filling"])
-            st.form_submit_button("Compare", type="primary", on_click=lambda: boxes.take(sent))
+            st.form_submit_button(
+                "Compare",
+                type="primary",
+                on_click=lambda: boxes.take(sent),
+                help="What is typed here counts from this press on; before it, another page would lose it.",
+            )
     boxes.complain()
 
 

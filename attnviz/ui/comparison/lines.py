@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attnviz.edits import Head
 from attnviz.ui import python_lines as python
-from attnviz.ui.comparison.pair import Pair
-from attnviz.ui.selection import Selection
+from attnviz.ui.comparison.pair import Pair, Run
+from attnviz.ui.selection import Selection, Window
+from attnviz.view import View
+
+
+def map_lines(run: Run, head: Head, view: View, window: Window | None, chosen: Selection) -> str:
+    """`figures.attention_map` of one run's head; `window` is the part that is shown, None for all."""
+    part = [] if window is None else [f"window={window}"]
+    arguments = ["trace", python.head_literal(head), *python.view_argument(view), *part]
+    return python.shown(_traced({"trace": run}), "attention_map", [*arguments, *python.looks(chosen, scale="sqrt")])
 
 
 def difference_lines(pair: Pair, chosen: Selection) -> str:
@@ -13,7 +23,7 @@ def difference_lines(pair: Pair, chosen: Selection) -> str:
     other = [] if pair.other == pair.head else [f"other={python.head_literal(pair.other)}"]
     scale = [] if chosen.scale == "sqrt" else [f'scale="{chosen.scale}"']
     arguments = ["first", "second", python.head_literal(pair.head), *other, *python.view_argument(pair.view), *scale]
-    return python.shown(_traced(pair), "difference_map", arguments)
+    return python.shown(_traced(_both(pair)), "difference_map", arguments)
 
 
 def divergence_lines(pair: Pair, head: Head | None, chosen: Selection) -> str:
@@ -29,20 +39,22 @@ def divergence_lines(pair: Pair, head: Head | None, chosen: Selection) -> str:
         scored = python.assigned("scores", "attnviz.compare.nearest_heads", arguments)
         which = [f"head={python.head_literal(head)}"]
     drawn = ["scores", "first", "second", *which, *site, *other, *view, *python.looks(chosen)]
-    return python.shown([*_traced(pair), scored], "divergence_grid", drawn)
+    return python.shown([*_traced(_both(pair)), scored], "divergence_grid", drawn)
 
 
-def _traced(pair: Pair) -> list[str]:
-    """The lines that make `first` and `second`."""
-    first, second = pair.runs
+def _both(pair: Pair) -> dict[str, Run]:
+    return dict(zip(("first", "second"), pair.runs, strict=True))
+
+
+def _traced(runs: Mapping[str, Run]) -> list[str]:
+    """The lines that make the traces, each under its name; one or two of them."""
     lines = ["import attnviz", ""]
-    models = {first.name: "model"}
-    models.setdefault(second.name, "other_model")
+    models = dict(zip(dict.fromkeys(run.name for run in runs.values()), ("model", "other_model"), strict=False))
     for name, model in models.items():
         line = f"{model} = attnviz.load_model()"
         opened = python.named(model.replace("model", "name"), name, lines, len(line))
         lines.append(f"{model} = attnviz.load_model({opened})")
-    for which, run in (("first", first), ("second", second)):
+    for which, run in runs.items():
         function = f"{models[run.name]}.trace"
         chat = ["chat_template=True"] * run.chat
         words = [(f"{which}_text", run.text), *([(f"{which}_target", run.target)] * bool(run.target))]

@@ -12,24 +12,25 @@ import streamlit as st
 
 from attnviz.compare import Difference, difference
 from attnviz.edits import Head
+from attnviz.export import about
+from attnviz.figures.attention import attention_map
 from attnviz.figures.comparison import both_sink_words, difference_map, lone_words
 from attnviz.figures.labels import head_words, model_words, run_words, unit_words
 from attnviz.figures.palette import DIVERGING
 from attnviz.figures.pooling import block_of, largest_of_blocks
 from attnviz.trace import Trace
 from attnviz.ui import say
-from attnviz.ui.comparison.lines import difference_lines
+from attnviz.ui.comparison.lines import difference_lines, map_lines
 from attnviz.ui.comparison.pair import Pair, Run, facts
 from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
 from attnviz.ui.reading import SCALE_TITLES, palette_of
-from attnviz.ui.selection import Focus
+from attnviz.ui.selection import Focus, Window
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
 from attnviz.ui.views import round_up
-from attnviz.view import Seen
+from attnviz.view import Seen, View
 
-Window = tuple[int, int, int, int]
 Places = Sequence[int | None]  # for each unit of an axis, the unit of the first run's axis, if it has one
 
 _LINK = "trace"
@@ -93,29 +94,46 @@ def both_maps(pair: Pair, focus: Focus, seen: tuple[Seen, Seen]) -> None:
     )
     for place, side, (run, head) in zip(st.columns(2, gap="medium"), (0, 1), _sides(pair), strict=True):
         with place:
-            words = head_words(run, head)
-            st.markdown(f"**{('First', 'Second')[side]}: attention of {words}**")
+            words, which = head_words(run, head), ("first", "second")[side]
+            st.markdown(f"**{which.capitalize()}: attention of {words}**")
             _map(
                 seen[side].shown(),
                 axes[side],
                 focus,
                 seen[0],
-                key=("map-first", "map-second")[side],
+                key=f"map-{which}",
                 value_name="attention",
                 palettes=palette_of(selection().palette),
                 low=0.0,
                 high=1.0,
-                label=f"The {('first', 'second')[side]} run's attention, queries down and keys across. Pick a cell to "
-                "select its query and key.",
+                label=f"The {which} run's attention, queries down and keys across. Pick a cell to select its query and "
+                "key.",
                 title=f"Attention of {words}, {run_words(run)}, {run.info.name}",
-                file_name=f"{('first', 'second')[side]}-{Head(head.layer, head.head)}",
+                file_name=f"{which}-{Head(head.layer, head.head)}",
             )
+            _map_export(which, pair.runs[side], head, pair.view, seen[side], axes[side].from_first(focus.window))
     say.caption(
         *_runs(pair),
         "Rows are queries, columns are keys; colour is attention after the softmax, a share of 1 in each row, on one "
         f"{SCALE_TITLES[selection().scale].lower()} scale for both.",
         unit_words(pair.view),
         *_sink_words(pair, seen),
+    )
+
+
+def _map_export(which: str, run: Run, head: Head, view: View, seen: Seen, window: Window | None) -> None:
+    """One run's map as a file, as numbers and as Python."""
+    chosen, look = selection(), theme()
+    export_bar(
+        f"{which} {run.trace.info.name} {Head(head.layer, head.head)}",
+        lambda: attention_map(
+            run.trace, head, view=view, window=window, scale=chosen.scale, palette=chosen.palette, theme=look
+        ),
+        seen.frame,
+        map_lines(run, head, view, window, chosen),
+        rows=seen.weights.numel(),
+        about=about(run.trace, head=head, view=view),
+        key=f"map-{which}",
     )
 
 

@@ -61,6 +61,28 @@ class Pair:
     def second(self) -> Trace:
         return self.runs[1].trace
 
+    @property
+    def turned(self) -> Pair:
+        """The same with the second run as the first."""
+        return Pair(
+            runs=self.runs[::-1],
+            head=self.other,
+            other=self.head,
+            view=self.view,
+            rows=_turned(self.rows),
+            cols=_turned(self.cols),
+            alike=self.alike,
+        )
+
+
+def _turned(alignment: Alignment) -> Alignment:
+    return Alignment(
+        pairs=tuple((theirs, ours) for ours, theirs in alignment.pairs),
+        changed=frozenset((theirs, ours) for ours, theirs in alignment.changed),
+        deleted=alignment.inserted,
+        inserted=alignment.deleted,
+    )
+
 
 def paired(runs: tuple[Run, Run], focus: Focus) -> Pair:
     """The runs aligned, with the head that is looked at in each.
@@ -135,15 +157,14 @@ def divergence(pair: Pair) -> Scores:
     return _scored(pair, ("divergence", pair.head.site, pair.other.site), compute)
 
 
-def nearest(pair: Pair, *, back: bool = False) -> Scores:
-    """How much the first's head differs from each head of the second; `back`: the second's from each of the first."""
-    ours, theirs = (pair.second, pair.first) if back else (pair.first, pair.second)
-    head, other = (pair.other, pair.head) if back else (pair.head, pair.other)
+def nearest(pair: Pair) -> Scores:
+    """How much the first's head differs from each head of the second, [layer, head], in nats."""
+    head, site = pair.head, pair.other.site
 
     def compute(job: Job) -> Scores:
-        return compare.nearest_heads(ours, head, theirs, other_site=other.site, view=pair.view, progress=job.step)
+        return compare.nearest_heads(pair.first, head, pair.second, other_site=site, view=pair.view, progress=job.step)
 
-    return _scored(pair, ("nearest", back, head, other.site), compute)
+    return _scored(pair, ("nearest", head, site), compute)
 
 
 def _scored(pair: Pair, what: tuple[Any, ...], compute: Callable[[Job], Scores]) -> Scores:

@@ -23,13 +23,11 @@ from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.comparison.lines import divergence_lines
 from attnviz.ui.comparison.pair import Pair, divergence, facts, nearest
-from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
-from attnviz.ui.reading import palette_of
 from attnviz.ui.selection import Focus
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
-from attnviz.ui.views import round_up
+from attnviz.ui.views import head_matrix
 from attnviz.units import Units
 
 _STYLE = (Path(__file__).resolve().parents[3] / "assets/compare/aligned.css").read_text("utf-8")
@@ -98,39 +96,28 @@ def heads(pair: Pair) -> None:
         _grid("divergence", scores, pair.head, _pick_both)
         _named(scores, "Differ most", pair.head, _pick_both)
         _grid_caption(pair, scores, f"the same head of both runs, mean over the {len(pair.rows.pairs)} aligned queries")
-        _grid_export(pair, scores, None)
+        _grid_export(pair, scores, None, "divergence")
         return
     left, right = st.columns(2, gap="medium")
-    for place, back in ((left, True), (right, False)):
-        trace, head, other = (pair.first, pair.head, pair.other) if back else (pair.second, pair.other, pair.head)
-        pick = _pick_first if back else _pick_second
-        number = f"L{other.layer}H{other.head}"
+    for place, which, side, pick in ((left, "first", pair.turned, _pick_first), (right, "second", pair, _pick_second)):
+        number = f"L{side.head.layer}H{side.head.head}"
         with place:
-            scores = nearest(pair, back=back)
-            st.markdown(f"**Heads of {say.plain(trace.info.name)}, against {number} of the other**")
-            _grid("divergence-first" if back else "divergence", scores, head, pick)
-            _named(scores, "Most alike", head, pick, key="first" if back else "second", least=True)
+            scores = nearest(side)
+            st.markdown(f"**Heads of {say.plain(side.second.info.name)}, against {number} of the other**")
+            name = "divergence" if side is pair else f"divergence-{which}"
+            _grid(name, scores, side.other, pick)
+            _named(scores, "Most alike", side.other, pick, key=which, least=True)
             _grid_caption(pair, scores, f"each head and {number} of the other model: the smallest look most alike here")
-            if not back:
-                _grid_export(pair, scores, pair.head)
+            _grid_export(side, scores, side.head, name)
 
 
 def _grid(key: str, scores: Scores, head: Head, pick: Pick) -> None:
-    matrix(
+    head_matrix(
         scores,
+        head,
         key=key,
-        row_labels=[str(i) for i in range(scores.shape[0])],
-        col_labels=[str(i) for i in range(scores.shape[1])],
-        row_axis="layer",
-        col_axis="head",
         value_name="divergence",
-        palettes=palette_of(selection().palette),
-        low=0.0,
-        high=round_up(float(np.nanmax(scores, initial=0.0))),
-        selected=(head.layer, head.head),
-        label="All heads, layers down and heads across, by how much they differ. Pick one to see its maps.",
-        cell="free",
-        max_height=400,
+        purpose="The number is how much a head differs. Pick one to see its maps.",
         title="Jensen-Shannon divergence of every head, nats",
         file_name=key,
         on_pick=pick,
@@ -181,11 +168,11 @@ def _grid_caption(pair: Pair, scores: Scores, what: str) -> None:
     )
 
 
-def _grid_export(pair: Pair, scores: Scores, head: Head | None) -> None:
+def _grid_export(pair: Pair, scores: Scores, head: Head | None, name: str) -> None:
     layers, heads = np.indices(scores.shape)
     chosen, look = selection(), theme()
     export_bar(
-        "divergence",
+        name,
         lambda: divergence_grid(
             scores,
             pair.first,

@@ -17,7 +17,7 @@ Scale = Literal["linear", "sqrt", "log"]
 Window = tuple[int, int, int, int]  # row0, row1, col0, col1; half-open
 
 _ASSETS = Path(__file__).resolve().parents[3] / "assets"
-_SHARED = ("shared/colours.js", "shared/canvas.js", "shared/save.js")
+_SHARED = ("shared/colours.js", "shared/canvas.js", "shared/save.js", "shared/stage.js")
 _HEX_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _SCALES = ("linear", "sqrt", "log")
 

@@ -28,6 +28,7 @@ MOST_WRITTEN = 200
 _TEXT, _HOW_OF = "generation-text", "generation-how-of"
 _LENGTH, _WAY, _SEED, _WARMTH = "generation-length", "generation-way", "generation-seed", "generation-warmth"
 _LAST = "attnviz_last_generation"
+_IF_SAMPLED = "Not used under Likeliest, where nothing is left to chance."
 _WAYS = {"greedy": "Likeliest", "sampled": "Sampled"}
 
 
@@ -77,9 +78,14 @@ def form() -> None:
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             st.slider("Tokens, at most", 1, MOST_WRITTEN, key=_LENGTH, width=170)
             st.segmented_control("Next token", list(_WAYS), key=_WAY, format_func=_WAYS.__getitem__, required=True)
-            st.number_input("Seed, if sampled", 0, 999_999_999, key=_SEED, step=1, width=135)
-            st.number_input("Temperature, if sampled", 0.05, 5.0, key=_WARMTH, step=0.1, width=160)
-            st.form_submit_button("Generate", type="primary", on_click=lambda: boxes.take({"text": _TEXT}, _asked))
+            st.number_input("Seed, if sampled", 0, 999_999_999, key=_SEED, step=1, width=150, help=_IF_SAMPLED)
+            st.number_input("Temperature, if sampled", 0.05, 5.0, key=_WARMTH, step=0.1, width=180, help=_IF_SAMPLED)
+            st.form_submit_button(
+                "Generate",
+                type="primary",
+                on_click=lambda: boxes.take({"text": _TEXT}, _asked),
+                help="What is typed and set here counts from this press on; before it, another page would lose it.",
+            )
     boxes.complain()
 
 
@@ -186,3 +192,9 @@ def movement_lines(written: Written) -> str:
     """The lines of Python that write the text again, or open the file, and draw how the head moved."""
     chosen = selection()
     return python_lines.movement_lines(chosen, written.focus, text_of(chosen.text), length=_length(chosen))
+
+
+def step_lines(focus: Focus) -> str:
+    """The same, but they draw what every head pays between the queries and keys of `focus`."""
+    chosen = selection()
+    return python_lines.step_lines(chosen, focus, text_of(chosen.text), length=_length(chosen))

@@ -10,7 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from attnviz import heads
-from attnviz.export import about
+from attnviz.export import about, heads_frame
+from attnviz.figures.attention import head_grid
 from attnviz.figures.generation import movement_map as movement_map_figure
 from attnviz.figures.generation import step_unit_words
 from attnviz.figures.labels import head_words, model_words, run_words, sink_words
@@ -22,10 +23,11 @@ from attnviz.ui import say
 from attnviz.ui.components import matrix, token_strip
 from attnviz.ui.components.scrubber import scrubber
 from attnviz.ui.export import export_bar
-from attnviz.ui.generation.forms import Written, movement_lines
+from attnviz.ui.generation.forms import Written, movement_lines, step_lines
 from attnviz.ui.reading import palette_of
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
+from attnviz.ui.titles import SCORE_TITLES
 from attnviz.ui.views import MAP_SIDE, SITE_TITLES, flow, grid, round_up
 from attnviz.units import Units
 
@@ -239,12 +241,17 @@ def every_head(written: Written) -> None:
     focus, keys = written.focus, written.moved.keys
     start, stop = keys.spans[keys.at(focus.key)]
     seen = range(start, stop if focus.head.site == "cross" else min(stop, focus.query + 1)) or range(start, start + 1)
+    trace, chosen, look = written.trace, selection(), theme()
+    between = replace(focus, queries=(focus.query,), keys=tuple(seen), view=replace(focus.view, unit="token"))
+    scores = heads.attention_between(trace, focus.query, seen, site=focus.head.site, view=between.view)
     st.markdown("**Every head at this step**")
-    grid(
-        written.trace,
-        heads.attention_between(written.trace, focus.query, seen, site=focus.head.site, view=focus.view),
-        "between",
-        replace(focus, queries=(focus.query,), keys=tuple(seen), view=replace(focus.view, unit="token")),
+    grid(trace, scores, "between", between)
+    export_bar(
+        "heads at a step",
+        lambda: head_grid(scores, trace.info, SCORE_TITLES["between"], palette=chosen.palette, theme=look, high=None),
+        lambda: heads_frame({"between": scores}),
+        step_lines(between),
+        about=about(trace, view=between.view) | {"query": focus.query, "keys": list(seen)},
     )
 
 
