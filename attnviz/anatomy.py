@@ -77,10 +77,13 @@ class Frozen:
 
 
 def affine(module: nn.Module, width: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """([width, d_model], [d_model]) float32: the matrix and the bias of a module that multiplies and adds."""
+    """([width, d_model], [d_model]) float32: the matrix and the bias of a module that multiplies and adds.
+
+    Its hooks are passed by: they would take this for a run.
+    """
     eye = torch.eye(width, dtype=like.dtype, device=like.device)
-    bias = module(torch.zeros_like(eye[:1]))[0]
-    return module(eye).float() - bias.float(), bias.float()
+    bias = module.forward(torch.zeros_like(eye[:1]))[0]
+    return module.forward(eye).float() - bias.float(), bias.float()
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,8 +48,5 @@ def _step(block: Block) -> Step:
             own[mine] = own_share(whole[mine] - away[at], old[mine])
             away[at] -= old[mine]
         here = (size[queries] - torch.linalg.vector_norm(away, ord=1, dim=-1)).clamp(min=0).T
-        read = (weights != 0).any(0)
-        if not across:
-            read[at[1], at[0]] = True
-        nearer[queries, keys] = torch.where(read, here, nearer[queries, keys])
+        nearer[queries, keys] = torch.where((weights != 0).any(0), here, nearer[queries, keys])
     return step(block, nearer, kept) if across else step(block, *split(nearer, own))

@@ -165,7 +165,8 @@ def split(shares: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 
 def step(block: Block, weights: torch.Tensor, kept: torch.Tensor) -> Step:
-    """Parts of each query as shares; a query of which nothing counts keeps its state."""
+    """Parts of each query as shares, on the CPU; a query of which nothing counts keeps its state."""
+    weights, kept = weights.cpu(), kept.cpu()
     total = weights.sum(-1) + kept
     empty = total <= 0
     total = total.masked_fill(empty, 1.0)

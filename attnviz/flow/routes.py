@@ -56,8 +56,8 @@ def steps(run: Run) -> Iterator[Step]:
     """
     for block in run.blocks:
         parts, kept = proximities(block)
-        beside = _beside(block)
-        yield Step(block.site, block.layer, parts.sum(0) * (1 - beside)[:, None], beside + kept * (1 - beside))
+        beside, weights, kept = _beside(block).cpu(), parts.sum(0).cpu(), kept.cpu()
+        yield Step(block.site, block.layer, weights * (1 - beside)[:, None], beside + kept * (1 - beside))
 
 
 @torch.no_grad()

@@ -115,7 +115,7 @@ class Block:
         for first in range(0, self.before.shape[0], rows):
             queries = slice(first, min(first + rows, self.before.shape[0]))
             read = torch.einsum("hqk,hkd->qkd", self.weights(queries), values)
-            yield queries, self.of_queries(queries).added(read)
+            yield queries, self._of_queries(queries).added(read)
 
     def heads(self) -> torch.Tensor:
         """What each head adds: [query, head, d_model]; with `bias_part` they sum to `written`."""
@@ -126,7 +126,7 @@ class Block:
         part = self.added(self.bias.expand_as(self.before))
         return part if self.out is None else part + self.factor * self.out.bias
 
-    def of_queries(self, queries: slice) -> Block:
+    def _of_queries(self, queries: slice) -> Block:
         """The same block with the states and norms of some queries alone."""
 
         def cut(norm: Frozen | None) -> Frozen | None:

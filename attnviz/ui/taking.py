@@ -1,4 +1,4 @@
-"""What of Explore's pictures can be taken along: which figure, which numbers, which lines of Python."""
+"""What of the pictures on Explore and All heads can be taken along: which figure, numbers and lines of Python."""
 
 from __future__ import annotations
 

@@ -36,7 +36,13 @@ def text_form() -> None:
             label_visibility="collapsed",
             placeholder="Type or paste a text for the model to read.",
         )
-        narrow.form_submit_button("Run", type="primary", width="stretch", on_click=lambda: boxes.take({"text": _DRAFT}))
+        narrow.form_submit_button(
+            "Run",
+            type="primary",
+            width="stretch",
+            on_click=lambda: boxes.take({"text": _DRAFT}),
+            help="What is typed here counts from this press on; on another page it is not kept before.",
+        )
     boxes.complain()
 
 
