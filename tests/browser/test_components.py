@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from driving import FIRST_PICTURE, ROOT, Watch, running_app
+from driving import FIRST_PICTURE, Watch, running_app
 from harness_data import DIVERGING, HOSTILE_LABELS, SIDE, case_of, pattern
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from attnviz.figures.palette import SEQUENTIAL
-from attnviz.ui.components import maps, strips
+from attnviz.ui.components import maps
 
 HARNESS = "tests/browser/harness_components.py"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -473,86 +473,6 @@ def test_a_long_touch_marks_and_a_short_one_picks(show: NewHarness) -> None:
 
 
 # 6. Time.
-
-
-def milliseconds(page: Page, root: str, scripts: list[str], sheet: str, data: object) -> float:
-    """How long the browser takes from the component's call to a page that is laid out and drawn; the best of three."""
-    shared = ["shared/colours", "shared/canvas", "shared/save", "shared/stage"]
-    return page.evaluate(
-        """async ([script, sheet, root, data]) => {
-          const { default: run } = await import(URL.createObjectURL(new Blob([script], { type: 'text/javascript' })));
-          const once = () => {
-            const outer = document.body.appendChild(document.createElement('div'));
-            const host = outer.attachShadow({ mode: 'open' });
-            host.innerHTML = `<style></style><div class="attnviz ${root}" style="width: 900px"></div>`;
-            host.firstChild.textContent = sheet;
-            const start = performance.now();
-            run({ parentElement: host, data, setTriggerValue() {} });
-            host.lastChild.lastChild.getBoundingClientRect();
-            host.querySelector('canvas')?.getContext('2d').getImageData(0, 0, 1, 1);
-            const took = performance.now() - start;
-            outer.remove();
-            return took;
-          };
-          return Math.min(once(), once(), once());
-        }""",
-        [
-            "".join((ROOT / "assets" / f"{name}.js").read_text("utf-8") for name in [*shared, *scripts]),
-            "".join((ROOT / "assets" / f"{name}.css").read_text("utf-8") for name in ["shared/shared", sheet]),
-            root,
-            data,
-        ],
-    )
-
-
-def test_two_thousand_tokens_are_quickly_there(show: NewHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[object] = []
-    monkeypatch.setattr(strips, "_mount", lambda data, **_: sent.append(data))
-    rest = {"kinds": [""] * 2048, "breaks": [False] * 2048, "starts_word": [True] * 2048, "palettes": SEQUENTIAL}
-    weights = np.linspace(0, 1, 2048, dtype=np.float32)
-    strips.token_strip(
-        case_of("strip").labels[:2048],
-        weights,
-        key="timed",
-        **rest,  # type: ignore[arg-type]
-        high=1.0,
-        selected=1,
-        target=3,
-        marked=[4, 5],
-        label="",
-        on_pick=lambda index: None,
-        on_mark=lambda positions: None,
-    )
-    scripts = ["token_strip/marks", "token_strip/token_strip"]
-    took = milliseconds(show("signed-log").page, "attnviz-tokens", scripts, "token_strip/token_strip", sent[0])
-    assert took < 400, f"{took:.0f} ms"  # under 150 on an idle core; a test has no core to itself
-
-
-def test_the_largest_map_is_there_within_a_second(show: NewHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[object] = []
-    monkeypatch.setattr(maps, "_mount", lambda data, **_: sent.append(data))
-    labels = case_of("small").labels
-    maps.matrix(
-        np.random.default_rng(1).random((512, 512), dtype=np.float32),
-        key="timed",
-        shape=(SIDE, SIDE),
-        pool=(8, 8),
-        row_labels=labels,
-        col_labels=labels,
-        row_axis="query",
-        col_axis="key",
-        value_name="attention",
-        palettes=SEQUENTIAL,
-        low=0.0,
-        high=1.0,
-        selected=(5, 5),
-        label="",
-        on_pick=lambda row, col: None,
-        on_window=lambda window: None,
-    )
-    scripts = [f"matrix/{name}" for name in ("part", "words", "paint", "box", "zoom", "matrix")]
-    took = milliseconds(show("signed-log").page, "attnviz-matrix", scripts, "matrix/matrix", sent[0])
-    assert took < 1000, f"{took:.0f} ms"
 
 
 # 7. What Python is given.
