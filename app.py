@@ -11,6 +11,7 @@ st.navigation(
         st.Page("pages/explore.py", title="Explore", icon=":material/visibility:", default=True),
         st.Page("pages/all_heads.py", title="All heads", icon=":material/apps:"),
         st.Page("pages/lines.py", title="Lines", icon=":material/timeline:"),
+        st.Page("pages/flow.py", title="Flow", icon=":material/account_tree:"),
         st.Page("pages/generation.py", title="Generation", icon=":material/edit_note:"),
         st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
         st.Page("pages/bertviz_views.py", title="BertViz", icon=":material/hub:", url_path="bertviz"),

@@ -28,6 +28,9 @@ SAVED = "saved trace"  # stands for a model where a file of Trace.save is looked
 SCORES = ("between", "sink", "entropy", "previous", "distance")
 SCALES: tuple[Scale, ...] = get_args(Scale)
 COMPARISONS = ("texts", "models", "templates")
+GRAPHS = ("position", "rollout", "norms", "alti", "routes", "zeroing")  # the layered ones of attnviz.flow.methods
+ASPECTS = ("graph", "methods", "writes")
+_NUMBERS = ("layer", "head", "query", "key", "other_layer", "other_head", "goal", "level", "answer", "foil")
 _KEY = address.matching(r"[A-Za-z0-9_-]{16,64}", "a key of this app")
 _NAME = address.matching(r".{1,300}", "a name of at most 300 characters")
 
@@ -69,6 +72,10 @@ class Selection:
     length, seed, warmth       of a generation: most tokens, the seed or None for greedy, the temperature
     comparison  what is compared: one of COMPARISONS; other_model; second and filling, keys of texts; and
                 other_layer and other_head, the other side's head
+    goal        position of the token whose prediction is explained; None: the last. `level`: how many layers its state
+                has passed, None: all. answer, foil: ids of the tokens that are explained and compared with
+    method      that draws the graph of an explanation: one of GRAPHS; "" leaves the choice to the page
+    aspect      of an explanation: one of ASPECTS
     """
 
     model: str = ""
@@ -101,6 +108,12 @@ class Selection:
     filling: str = ""
     other_layer: int | None = None
     other_head: int | None = None
+    goal: int | None = None
+    level: int | None = None
+    answer: int | None = None
+    foil: int | None = None
+    method: str = ""
+    aspect: str = ASPECTS[0]
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> tuple[Selection, list[str]]:
@@ -186,7 +199,7 @@ _FIELDS: dict[str, address.Field] = {
     "text": _KEY,
     "other": _KEY,
     "site": address.matching(r"[a-z]{1,20}", "a site of attention"),
-    **{name: address.number(999_999) for name in ("layer", "head", "query", "key", "other_layer", "other_head")},
+    **{name: address.number(999_999) for name in _NUMBERS},
     "score": address.one_of(SCORES),
     "chat": address.switch(),
     "queries": address.positions(),
@@ -207,6 +220,8 @@ _FIELDS: dict[str, address.Field] = {
     "other_model": _NAME,
     "second": _KEY,
     "filling": _KEY,
+    "method": address.one_of(GRAPHS),
+    "aspect": address.one_of(ASPECTS),
 }
 _DEFAULTS = {field.name: field.default for field in fields(Selection)}
 

@@ -26,6 +26,7 @@ _QUEUED_SECONDS = 0.5  # a run that starts so soon after another was asked for b
 TEXTS = ("text", "other", "second", "filling")  # fields of the Selection that hold keys of texts
 _NO_PLACE: dict[str, Any] = {"query": None, "key": None, "queries": (), "keys": (), "sunk": (), "window": None}
 _NO_HEAD: dict[str, Any] = {"layer": None, "head": None, "site": None, "heads": ()}
+_NO_TARGET: dict[str, Any] = {"goal": None, "level": None, "answer": None, "foil": None}
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ def selection() -> Selection:
             kept = stores().saved.get((SAVED, key)) if saved else stores().texts.get(key)
             if key and kept is None:
                 problems.append(f"the {name} behind this link is no longer kept here")
-                chosen = replace(chosen, **({**_NO_PLACE, **_NO_HEAD, "text": ""} if name == "text" else {name: ""}))
+                chosen = replace(
+                    chosen, **({**_NO_PLACE, **_NO_HEAD, **_NO_TARGET, "text": ""} if name == "text" else {name: ""})
+                )
                 chosen = replace(chosen, model="") if saved else chosen
         if chosen.model == SAVED and not chosen.text:
             chosen = replace(chosen, model="")
@@ -137,13 +140,13 @@ def select(**changes: Any) -> None:
         return any(changes.get(name, getattr(chosen, name)) != getattr(chosen, name) for name in names)
 
     if new("model"):
-        changes = {**_NO_PLACE, **_NO_HEAD, "chat": False, **changes}
+        changes = {**_NO_PLACE, **_NO_HEAD, **_NO_TARGET, "chat": False, **changes}
     elif new("text", "chat"):
-        changes = {**_NO_PLACE, **changes}
+        changes = {**_NO_PLACE, **_NO_TARGET, **changes}
     elif new("site"):
         changes = {**_NO_PLACE, **_NO_HEAD, **changes}
     elif new("other"):  # of an encoder-decoder, the target: other queries
-        changes = {"queries": (), "window": None, **changes}
+        changes = {"queries": (), "window": None, **_NO_TARGET, **changes}
     elif new("unit"):
         changes = {"window": None, **changes}
     # The address follows when the page opens: writing it here could end the callback, and those after it with it.

@@ -217,12 +217,9 @@ def test_a_hostile_token_stays_text(page: Page) -> None:
     assert "<img" not in bodies
 
 
-@pytest.mark.parametrize(("scale", "palette"), [("sqrt", "indigo"), ("log", "viridis")])
-def test_the_lines_of_python_make_the_same_figures(
-    page: Page, smollm2: attnviz.Model, scale: str, palette: Any
-) -> None:
+def test_the_lines_of_python_make_the_same_figures(page: Page, smollm2: attnviz.Model) -> None:
     second = f"{SWAPPED} him, as she had promised him on the day before, and \u202ewent\u202c home with both"
-    looks = {"scale": scale, "palette": palette}
+    looks = {"scale": "log", "palette": "viridis"}
     test = page(with_text=FIRST, with_second=second, unit="word", sinks="hide", layer="23", head="4", **looks)
     codes = [element.value for element in test.code if "figure" in element.value]
     assert all(len(line) <= 100 for code in codes for line in code.split("\n"))
@@ -237,16 +234,13 @@ def test_the_lines_of_python_make_the_same_figures(
     drawn, grid = figures["L23H4:"].data[0], figures["Jensen-Shannon"].data[0]
     expected = compare.head_difference(*runs, attnviz.Head(23, 4), view=view).weights
     np.testing.assert_allclose(drawn.customdata, expected, atol=2e-5)
-    if scale == "sqrt":
-        np.testing.assert_allclose(drawn.z, np.sign(expected) * np.sqrt(np.abs(expected)), atol=5e-3)
-    else:
-        assert drawn.zmax > 1  # in powers of ten
+    assert drawn.zmax > 1  # in powers of ten
     np.testing.assert_allclose(grid.z, compare.divergence(*runs, view=view), atol=2e-5)
     assert list(patterns) == [FIRST, second]
     for run in runs:
         seen = view.pattern(run, attnviz.Head(23, 4)).shown()
         np.testing.assert_allclose(patterns[run.text], seen, atol=2e-5)
-    known = attnviz.figures.head_grid(np.zeros((1, 1)), runs[1].info, "", palette=palette)
+    known = attnviz.figures.head_grid(np.zeros((1, 1)), runs[1].info, "", palette="viridis")
     assert grid.colorscale == known.data[0].colorscale
     for figure in figures.values():
         assert "By word" in figure.layout.title.subtitle.text

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from attnviz.figures.palette import PALETTES
-from attnviz.ui.selection import COMPARISONS, SCALES, SCORES, Selection
+from attnviz.ui.selection import ASPECTS, COMPARISONS, GRAPHS, SCALES, SCORES, Selection
 from attnviz.units import UNITS
 from attnviz.view import SINK_KINDS, SINKING
 
@@ -46,6 +46,12 @@ SELECTIONS = st.builds(
     filling=KEYS,
     other_layer=NUMBERS,
     other_head=NUMBERS,
+    goal=NUMBERS,
+    level=NUMBERS,
+    answer=NUMBERS,
+    foil=NUMBERS,
+    method=st.sampled_from(("", *GRAPHS)),
+    aspect=st.sampled_from(ASPECTS),
 )
 
 

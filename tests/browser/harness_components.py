@@ -7,9 +7,11 @@ import json
 import numpy as np
 import streamlit as st
 from harness_data import DIVERGING, HOSTILE_LABELS, Case, case_of
+from harness_flow import FLOWS, flow_of
 
 from attnviz.figures.palette import SEQUENTIAL
 from attnviz.ui.components import matrix, token_strip
+from attnviz.ui.components.flowgraph import flow_graph
 from attnviz.ui.components.parts import Window
 
 state = st.session_state
@@ -113,11 +115,31 @@ def show_strip(case: Case) -> None:
     )
 
 
+def show_flow(name: str) -> None:
+    def took(*edge: object) -> None:
+        state["edge"] = edge
+        said("edge", list(edge))
+
+    flow_graph(
+        flow_of(name),
+        key="graph",
+        label="A graph",
+        title=f"A title {HOSTILE_LABELS[0]}",
+        picked=state.get("edge"),
+        file_name="a graph/of <mine>",
+        on_edge=took,
+        on_node=lambda level, column: said("node", [level, column]),
+    )
+
+
 name = st.query_params.get("case", "small")
-shown = case_of(name)
 st.markdown(f"**{name}**")
-if shown.tokens:
-    show_strip(shown)
-if shown.values.size:
-    show_map(shown)
+if name in FLOWS:
+    show_flow(name)
+else:
+    shown = case_of(name)
+    if shown.tokens:
+        show_strip(shown)
+    if shown.values.size:
+        show_map(shown)
 st.text(json.dumps(state.get("said", [])))

@@ -472,10 +472,7 @@ def test_a_long_touch_marks_and_a_short_one_picks(show: NewHarness) -> None:
     assert [name for name, _ in harness.said()] == ["mark", "pick"]
 
 
-# 6. Time.
-
-
-# 7. What Python is given.
+# 6. What Python is given.
 
 
 def draw_map(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[dict[str, Any], list[object]]:

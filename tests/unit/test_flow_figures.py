@@ -16,6 +16,7 @@ from attnviz.flow.graph import Graph
 HOSTILE = "<img src=x onerror=alert(1)> $a$"
 NAMES = ["start_level", "start", "end_level", "end", "layer", "site", "kind", "mass"]
 
+
 def graph(rows: list[tuple[object, ...]], **changes: Any) -> Graph:
     """Two tokens of a source and two of a text; one layer of each, then a cross step."""
     levels = ("embeddings", "source after layer 0", "after layer 0", "after layer 0 cross")

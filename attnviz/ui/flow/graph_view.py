@@ -1,0 +1,168 @@
+"""Graph: layers by tokens, and the edges that carry the explanation down from the target."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from attnviz.errors import AttnvizError
+from attnviz.export import about
+from attnviz.figures.flow import MOST_SANKEY_EDGES, held_words, sankey
+from attnviz.figures.labels import model_words, run_words, sink_words
+from attnviz.flow.graph import Graph
+from attnviz.flow.methods import METHODS
+from attnviz.ui import say
+from attnviz.ui.components.flowgraph import flow_graph
+from attnviz.ui.export import export_bar
+from attnviz.ui.flow import finding, keeping
+from attnviz.ui.flow.lines import graph_lines
+from attnviz.ui.flow.picked import edge_view
+from attnviz.ui.flow.showing import show_figure
+from attnviz.ui.flow.target import Subject, source_levels, state_words
+from attnviz.ui.selection import GRAPHS, Focus
+from attnviz.ui.session import select, selection
+from attnviz.ui.theme import theme
+
+_AS = "attnviz_flow_drawn_as"
+_CANVAS, _SANKEY = "Graph", "Sankey"
+
+
+def graph_view(subject: Subject, focus: Focus) -> None:
+    """The graph, what it is and is not, and the selected edge's heads."""
+    _controls(subject)
+    if keeping.too_long(subject.trace):
+        say.caption(keeping.too_long(subject.trace), "The methods aspect still has rollout.")
+        return
+    try:
+        drawn = finding.graph_for(subject, _method(subject), selection().share)
+    except AttnvizError as error:
+        say.problem(error)
+        edge_view(subject, focus)
+        return
+    graph = drawn.graph
+    if _drawn_as(graph) == _SANKEY:
+        show_figure(sankey(graph, theme=theme(), title=_title(subject)), "flow-sankey", titled=True)
+    else:
+        _canvas(subject, focus, graph)
+    _caption(subject, drawn)
+    edge_view(subject, focus)
+
+
+def _controls(subject: Subject) -> None:
+    chosen = selection()
+    st.session_state["flow-method"] = _method(subject)
+    st.session_state["flow-share"] = round(chosen.share * 100)
+    first, second, third = st.columns(3, gap="medium")
+    first.selectbox(
+        "Edges by",
+        GRAPHS,
+        key="flow-method",
+        format_func=lambda name: METHODS[name].title,
+        help=METHODS[_method(subject)].words,
+        on_change=lambda: select(method=st.session_state["flow-method"]),
+    )
+    levels = finding.levels_of(subject.trace)
+    st.session_state["flow-level"] = len(levels) - 1 if chosen.level is None else chosen.level
+    second.selectbox(
+        "State to explain",
+        range(1, len(levels)),
+        key="flow-level",
+        format_func=lambda level: levels[level] + (" (the last)" if level == len(levels) - 1 else ""),
+        on_change=lambda: _to_level(st.session_state["flow-level"], len(levels) - 1),
+    )
+    third.slider(
+        "Mass that the edges hold",
+        5,
+        100,
+        step=1,
+        format="%d%%",
+        key="flow-share",
+        help="The fewest edges are drawn that hold this share of the explanation.",
+        on_change=lambda: select(share=st.session_state["flow-share"] / 100),
+    )
+
+
+def _method(subject: Subject) -> str:
+    return finding.method_of(subject, selection().method)
+
+
+def _to_level(level: int, top: int) -> None:
+    select(level=None if level >= top else level)
+
+
+def _drawn_as(graph: Graph) -> str:
+    """The canvas, or where the edges are few a Sankey diagram instead, as was chosen last."""
+    if not 0 < len(graph.edges) <= MOST_SANKEY_EDGES:
+        return _CANVAS
+    st.session_state["flow-as"] = st.session_state.get(_AS, _CANVAS)
+
+    def chose() -> None:
+        st.session_state[_AS] = st.session_state["flow-as"] or _CANVAS
+
+    st.segmented_control("Drawn as", (_CANVAS, _SANKEY), key="flow-as", on_change=chose, label_visibility="collapsed")
+    return str(st.session_state["flow-as"] or _CANVAS)
+
+
+def _canvas(subject: Subject, focus: Focus, graph: Graph) -> None:
+    units, source = subject.units, subject.source_units
+    site = subject.trace.info.site(focus.head.site)
+    sides = {"encoder": (source or units, source or units), "cross": (units, source or units)}
+    queries, keys = sides.get(site, (units, units))
+
+    def on_edge(layer: int, site: str, query: int, key: int) -> None:
+        queries, keys = sides.get(site, (units, units))
+        named = {"site": site} if len(subject.trace.info.sites) > 1 else {}
+        select(**named, layer=layer, query=queries.edges[query + 1] - 1, key=keys.edges[key], queries=(), keys=())
+
+    def on_node(level: int, column: int) -> None:
+        if column < graph.n_source:
+            if source is not None and level > 0:
+                select(goal=source.edges[column + 1] - 1, level=level, answer=None, foil=None)
+            return
+        goal = units.edges[column - graph.n_source + 1] - 1
+        # A token itself, below all blocks, is taken for what is predicted there.
+        inner = source_levels(subject.trace) < level < len(graph.levels) - 1
+        select(goal=goal, level=level if inner else None, answer=None, foil=None)
+
+    flow_graph(
+        graph,
+        key="flow-graph",
+        label="Layers upwards and tokens across, the target on top, and the edges that carry its explanation. Pick a "
+        "node to explain it, an edge to see its heads.",
+        title=_title(subject),
+        picked=(focus.head.layer, site, queries.at(focus.query), keys.at(focus.key)),
+        file_name=f"flow-{_method(subject)}",
+        on_edge=on_edge,
+        on_node=on_node,
+    )
+
+
+def _title(subject: Subject) -> str:
+    level = finding.levels_of(subject.trace)[-1 if subject.state[1] is None else subject.state[1]]
+    return f"{METHODS[_method(subject)].title} into {state_words(subject)}, {level}, {subject.trace.info.name}"
+
+
+def _caption(subject: Subject, drawn: finding.Drawn) -> None:
+    graph, title = drawn.graph, _title(subject)
+    chosen, trace, look = selection(), subject.trace, theme()
+    method, unit = METHODS[_method(subject)], subject.view.unit
+    say.caption(
+        f"{held_words(graph).capitalize()}, of {run_words(trace)} of {model_words(trace.info)}.",
+        f"{method.title}: {method.words} ({method.source})",
+        sink_words(subject.view, trace, None, None) if method.reads == "attention" else "",
+        f"By {unit}: the masses of a {unit}'s tokens are added up." if unit != "token" else "",
+        "An edge's mass is the share of the target's explanation that passes it, the whole being 1. Drawn are the "
+        f"fewest that hold {chosen.share:.0%} of each layer's mass, as far as drawn ones join them to the target: a "
+        "missing edge is weak, not absent.",
+        "It shows where states come from, whatever is predicted: not which token decides the answer. For that, hold "
+        "the methods against the yardsticks.",
+    )
+    export_bar(
+        "flow graph",
+        lambda: sankey(drawn.few(), theme=look, title=title),
+        lambda: graph.edges,
+        graph_lines(chosen, subject, few=len(graph.edges) > MOST_SANKEY_EDGES),
+        rows=len(graph.edges),
+        about=about(trace, view=subject.view) | {"method": _method(subject), "share": chosen.share, "held": graph.held},
+        key="flow-graph",
+        caption="Where a method lets mass run, not what the model needs.",
+    )
