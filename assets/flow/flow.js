@@ -67,7 +67,7 @@ function createFlow(root, instance) {
     if (!same) {
       graph = readGraph(next);
       [hover, walked] = [null, -1];
-      cursor = graph.targets.at(-1);
+      cursor = graph.focus;
       player.set(graph.last, (step) => (
         step === graph.last ? "all levels" : `down to ${next.levels[next.target[0] - step]}`));
       table.refresh();
@@ -171,8 +171,9 @@ function createFlow(root, instance) {
     const at = pointed();
     const own = at?.node ? ofNode(at.node) : at ? [at.edge] : [];
     const nodes = at?.node ? [at.node] : own.flatMap((i) => nodesOf(graph.edges, i));
+    const massOf = ({ level, column }) => graph.mass(level, column);
     const ring = (node, colour, width, away) => (
-      paintRing(on, { place, ...node, mass: graph.mass(node.level, node.column), colour, width, away }));
+      paintRing(on, { place, ...node, mass: massOf(node), colour, width, away }));
     on.save();
     on.beginPath();
     on.rect(place.gutter, 0, place.seen, place.height);
@@ -184,7 +185,7 @@ function createFlow(root, instance) {
     if (part > 0) paintEdges(on, { ...common(), chosen: graph.bySteps[step + 1] ?? [], part });
     paintEdges(on, { ...common(), chosen: own, bright: true });
     const met = [...nodes, ...own.flatMap((i) => nodesOf(graph.edges, i))];
-    paintNodes(on, { place, theme, nodes: met.map((node) => ({ ...node, mass: graph.mass(node.level, node.column) })) });
+    paintNodes(on, { place, theme, nodes: met.map((node) => ({ ...node, mass: massOf(node) })) });
     if (marked >= 0 && isShown(marked)) {
       paintMarked(on, { place, edges: graph.edges, i: marked, colour: data.palette[MARKED], width: 3 });
     }
@@ -192,7 +193,7 @@ function createFlow(root, instance) {
     for (const node of nodes) ring(node, theme.text, keyboardHere() && !hover ? 2.5 : 1.5, 3);
     on.restore();
     const strong = new Set(met.map((node) => node.column));
-    const first = [...(at?.node ? [at.node.column] : []), ...strong, graph.targets.at(-1).column];
+    const first = [...(at?.node ? [at.node.column] : []), ...strong, graph.focus.column];
     paintColumns(on, { place, labels: data.columns, scroll, first, strong, theme });
     paintLevels(on, { place, names: data.levels, first: nodes.map((node) => node.level), theme });
   }
@@ -275,7 +276,7 @@ function createFlow(root, instance) {
   on(wholeButton, "click", () => {
     whole = !whole;
     arrange();
-    if (!whole) reveal(graph.targets.at(-1).column);
+    if (!whole) reveal(graph.focus.column);
   });
   for (const name of ["scroll", "focus", "blur"]) on(stage, name, redraw);
   on(stage, "keydown", (event) => {

@@ -3,9 +3,9 @@
 const FIELDS = ["startLevel", "start", "endLevel", "end", "layer", "site", "attends", "colour", "mass"];
 
 /**
- * {edges, count, last, bySteps, nodes, targets, mass, seen, isPlace, isTarget}, of the data that flowgraph.py sends. A
- * step is a level counted from the target down: step 1 has the edges that end at the target's level. Edges come heaviest
- * first. A target's column below 0 stands for all of the text at that level.
+ * {edges, count, last, bySteps, nodes, targets, focus, mass, seen, isPlace, isTarget}, of the data that flowgraph.py
+ * sends. A step is a level counted from the target down: step 1 has the edges that end at the target's level. Edges
+ * come heaviest first. A target's column below 0 stands for all states at that level that edges end at.
  */
 function readGraph(data) {
   const flat = decodeFloats(data.edges);
@@ -21,27 +21,27 @@ function readGraph(data) {
   for (let i = 0; i < count; i++) {
     const step = targetLevel - edges.endLevel[i] + 1;
     bySteps[step].push(i);
+    if (step === 1) masses[at(targetLevel, edges.end[i])] += edges.mass[i];
     const [low, high] = [at(edges.startLevel[i], edges.start[i]), at(edges.endLevel[i], edges.end[i])];
     masses[low] += edges.mass[i];
     if (firstStep[low] < 0 || step < firstStep[low]) firstStep[low] = step;
     if (firstStep[high] < 0) firstStep[high] = step - 1;
   }
-  const first = targetColumn < 0 ? data.n_source : targetColumn;
-  const targets = Array.from({ length: targetColumn < 0 ? width - first : 1 }, (_, i) => (
-    { level: targetLevel, column: first + i }));
-  for (const { level, column } of targets) {
-    masses[at(level, column)] = 1 / targets.length; // the whole together, whatever of it is drawn
-    firstStep[at(level, column)] = 0;
+  if (targetColumn >= 0) {
+    masses[at(targetLevel, targetColumn)] = 1; // the whole, whatever of it is drawn
+    firstStep[at(targetLevel, targetColumn)] = 0;
   }
   const nodes = [];
   firstStep.forEach((step, i) => {
     if (step >= 0) nodes.push({ level: Math.floor(i / width), column: i % width, mass: masses[i], step });
   });
+  const targets = nodes.filter(({ step }) => step === 0);
   const seen = (level, column) => firstStep[at(level, column)] >= 0;
   return {
     edges, count, bySteps, nodes, targets, seen,
+    focus: targets.at(-1) ?? { level: targetLevel, column: 0 },
     last: Math.max(0, bySteps.findLastIndex((own) => own.length)),
-    isTarget: ({ level, column }) => level === targetLevel && (targetColumn < 0 ? column >= first : column === first),
+    isTarget: (node) => targets.some(({ level, column }) => level === node.level && column === node.column),
     mass: (level, column) => masses[at(level, column)],
     // With a source, columns have no dot at the levels of the other text, and only what is drawn is known to be there.
     isPlace: data.n_source ? seen : () => true,

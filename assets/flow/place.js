@@ -24,7 +24,8 @@ function layOut(ctx, { columns, n_source: nSource, levels }, font, { width, tall
   const gutter = Math.ceil(longest(levels.map((name) => (narrow ? levelNumber(name) : name)), narrow ? 40 : 108)) + 14;
   const gap = nSource && nSource < columns.length ? SOURCE_GAP : 0;
   const fitted = (over) => {
-    return Math.min(MOST_STEP, Math.max(whole ? 0 : LEAST_STEP, (width - gutter - gap - over - 2 * SIDE_PAD) / columns.length));
+    const free = width - gutter - gap - over - 2 * SIDE_PAD;
+    return Math.min(MOST_STEP, Math.max(whole ? 0 : LEAST_STEP, free / columns.length));
   };
   const over = narrow ? 0 : Math.ceil(labelRoom * Math.SQRT1_2); // of the last slanted label
   let [step, turn, beyond] = [fitted(0), Math.PI / 2, 0];
@@ -32,8 +33,8 @@ function layOut(ctx, { columns, n_source: nSource, levels }, font, { width, tall
   else if (!narrow && fitted(over) >= SLANTED_STEP) [step, turn, beyond] = [fitted(over), Math.PI / 4, over];
   const labels = LABEL_GAP + 4 + (turn === 0 ? LABEL_PX : Math.ceil(labelRoom * Math.sin(turn)) + 4);
   const heading = gap ? 18 : 0;
-  const free = tall - 2 * labels - heading;
-  const rise = levels.length > 1 ? Math.min(RISES[1], Math.max(RISES[0], free / (levels.length - 1))) : 0;
+  const high = tall - 2 * labels - heading;
+  const rise = levels.length > 1 ? Math.min(RISES[1], Math.max(RISES[0], high / (levels.length - 1))) : 0;
   const top = labels + heading;
   return {
     width, gutter, step, turn, gap, rise, top, nSource, narrow, labelRoom,

@@ -215,7 +215,7 @@ def agreement_map(
 
 def _is_target(graph: Graph, node: tuple[int, int]) -> bool:
     level, column = graph.target
-    return node[0] == level and (node[1] == column or (column < 0 and node[1] >= graph.n_source))
+    return node[0] == level and (column < 0 or node[1] == column)
 
 
 def _places(edges: pd.DataFrame, nodes: Sequence[tuple[int, int]], columns: Sequence[int]) -> dict[str, list[float]]:

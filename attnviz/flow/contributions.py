@@ -21,8 +21,10 @@ from attnviz.flow.run import Block, Run
 from attnviz.trace import checked_position
 
 _WEIGHTS = 8_000_000  # of [head, query, key], held at once
-_CELL = 200_000  # of [query, key, d_model], worked on at once: about what a core's own cache holds
-_QUERIES = 8  # of a cell, the keys being as many as fit
+# Of [query, key, d_model], worked on at once. Cells that fit a core's own cache are no faster in the main thread, and
+# three times slower in a server's other threads, where each parallel region costs a wake-up.
+_CELL = 8_000_000
+_QUERIES = 64  # of a cell, the keys being as many as fit
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,20 +23,21 @@ class Shape:
     layers: int
     most: int
     source: int = 0
+    whole: bool = False  # all of the text is the target
 
 
 FLOWS = {
     "flow": Shape(14, 4, 60),
     "flow-source": Shape(16, 4, 90, source=9),
     "flow-long": Shape(120, 6, 300),
-    "flow-all": Shape(10, 3, 80),
+    "flow-all": Shape(10, 3, 80, whole=True),
     "flow-huge": Shape(512, 30, HUGE),
 }
 
 
 @cache
 def flow_of(name: str) -> Graph:
-    """What runs down from the last token's top state, the heaviest edges of it and in no order.
+    """What runs down from the last token's top state, or from all of them, the heaviest edges of it and in no order.
 
     With a source, its levels come first, and the text starts at the level at which the source ends.
     """
@@ -51,7 +52,7 @@ def flow_of(name: str) -> Graph:
         n_source=shape.source,
         levels=tuple(levels),
         edges=kept.sample(frac=1, random_state=1),
-        target=(len(levels) - 1, -1 if name == "flow-all" else shape.tokens - 1),
+        target=(len(levels) - 1, -1 if shape.whole else shape.tokens - 1),
         held=float(kept.mass.sum() / edges.mass.sum()),
         n_edges_all=len(edges),
     )
@@ -62,7 +63,7 @@ def traced(shape: Shape, top: int) -> pd.DataFrame:
     draw = np.random.default_rng(shape.tokens)
     n, source = shape.tokens, shape.source
     mass = np.zeros((top + 1, n))
-    mass[top, n - 1] = 1.0
+    mass[top, source if shape.whole else n - 1 :] = 1 / n if shape.whole else 1
     rows: list[tuple[object, ...]] = []
     for level in range(top, 0, -1):
         encodes = bool(source) and level <= shape.layers

@@ -197,6 +197,14 @@ def test_a_node_reads_its_mass_and_its_edges(show: NewFlow) -> None:
         assert ("and" in said.rsplit(" · ", 1)[1]) == (len(own) > 5)
 
 
+def test_a_target_of_the_whole_text_is_every_token_of_it(show: NewFlow) -> None:
+    flow = show("flow-all")
+    for column in (0, 9):
+        said = flow.read(*flow.centers([(3, column)])[0], f"after layer 2, {column} ")
+        mass = flow.graph.edges.query("end_level == 3 and end == @column").mass.sum()
+        assert f"{flow.token(column)}: mass {mass:.4f}, one of the targets · ← " in said
+
+
 def test_clicks_give_python_the_node_and_the_edge(show: NewFlow) -> None:
     flow = show("flow-source")
     edges = flow.graph.edges

@@ -12,7 +12,7 @@ from attnviz.figures.palette import CATEGORICAL
 from attnviz.flow.graph import Graph
 from attnviz.ui.components.parts import as_index, component, float32_base64, sent
 
-EdgePlace = tuple[int, str, int, int]  # layer, site, query, key; positions in the text or the source they belong to
+EdgePlace = tuple[int, str, int, int]  # layer, site, query, key; each counts in its own text
 
 _SCRIPTS = ("place", "graph", "paint", "words", "walk", "play", "flow")
 _mount = component(
@@ -51,30 +51,21 @@ def flow_graph(
     fields = [edges[name].to_numpy() for name in ("start_level", "start", "end_level", "end", "layer")]
     fields += [edges["site"].map(sites.index).to_numpy(), attends, colours, edges["mass"].to_numpy()]
 
-    def row(layer: object, site: object, start: object, end: object) -> int | None:
+    def row(layer: int, site: str, start: int, end: int) -> int | None:
         """The place of an attention edge between two columns, if it is drawn."""
         same = attends & (edges["layer"] == layer) & (edges["site"] == site)
         found = np.flatnonzero(same & (edges["start"] == start) & (edges["end"] == end))
         return int(found[0]) if found.size else None
 
     def picked_now() -> None:
-        value = sent(key, "pick")
-        match value:
+        match sent(key, "pick"):
             case {"node": [level, column]}:
-                place = as_index(level, len(graph.levels)), as_index(column, len(graph.columns))
-                if place[0] is not None and place[1] is not None:
-                    on_node(place[0], place[1])
-            case {"edge": [layer, site, start, end]}:
-                place_of_site = as_index(site, len(sites))
-                index = None if place_of_site is None else row(layer, sites[place_of_site], start, end)
-                if index is not None:
-                    edge = edges.iloc[index]
-                    on_edge(
-                        int(edge["layer"]),
-                        str(edge["site"]),
-                        own_position(graph, int(edge["end"])),
-                        own_position(graph, int(edge["start"])),
-                    )
+                node = as_index(level, len(graph.levels)), as_index(column, len(graph.columns))
+                if node[0] is not None and node[1] is not None:
+                    on_node(node[0], node[1])
+            case {"edge": [int(layer), int(site), int(start), int(end)]} if as_index(site, len(sites)) is not None:
+                if row(layer, sites[site], start, end) is not None:
+                    on_edge(layer, sites[site], own_position(graph, end), own_position(graph, start))
 
     _mount(
         key=key,
