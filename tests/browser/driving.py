@@ -278,6 +278,12 @@ class Explore:
         self.keyed("model-choice").get_by_role("combobox").click()
         self.page.get_by_role("option", name=title, exact=True).click()
 
+    def open_saved(self, file: Path) -> None:
+        """Choose a saved trace's file."""
+        self.settled()  # a list that opens while the script still runs is closed by what the run leaves
+        self.choose_model("Open a saved trace…")
+        self.page.set_input_files("input[type=file]", file)
+
     def name_model(self, name: str) -> None:
         """Open a model by its Hub id or folder."""
         field = self.page.get_by_role("textbox", name="Hugging Face id or folder")

@@ -133,9 +133,7 @@ class Hostile:
 
     def opened(self, file: Path) -> "Hostile":
         """With this saved trace."""
-        self.page.get_by_role("combobox").first.click()
-        self.page.get_by_text("Open a saved trace…").click()
-        self.page.set_input_files("input[type=file]", file)
+        self.explore.open_saved(file)
         expect(self.explore.chips).to_have_count(N_TOKENS)
         self.explore.settled()
         return self
