@@ -10,7 +10,8 @@ run: $(VENV)/.installed
 	$(BIN)/streamlit run app.py
 
 test: check $(VENV)/.browser
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal tests/unit tests/app
+	$(BIN)/pytest tests/browser
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
