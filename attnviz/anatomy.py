@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -25,11 +25,9 @@ from torch import nn
 from attnviz.errors import Unsupported
 from attnviz.layout import Layout, probe_inputs
 from attnviz.tap import Call, Place, run
-from attnviz.watching import Event, chain, same, watching
+from attnviz.watching import Event, affine, chain, close, same, watching
 
 Order = Literal["before", "behind", "beside"]
-# How far a sum may lie from what it must equal, as a share of the largest number in it.
-TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +74,6 @@ class Frozen:
         return parts * self.gain * self.scale.view(-1, *[1] * (parts.dim() - 1))
 
 
-def affine(module: nn.Module, width: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """([width, d_model], [d_model]) float32: the matrix and the bias of a module that multiplies and adds.
-
-    Its hooks are passed by: they would take this for a run.
-    """
-    eye = torch.eye(width, dtype=like.dtype, device=like.device)
-    bias = module.forward(torch.zeros_like(eye[:1]))[0]
-    return module.forward(eye).float() - bias.float(), bias.float()
-
-
 @dataclass(frozen=True, eq=False)
 class Wiring:
     """How one attention block is wired into the residual stream.
@@ -116,6 +104,19 @@ class Wiring:
     mlp_path: tuple[nn.Module, ...] = ()
     mlp_factor: float = 1.0
     mlp_norm: nn.Module | None = None
+    _kept: dict[Any, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    @torch.no_grad()
+    def projected(self, width: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`affine` of the projection: worked out once for all runs, and anew when its weights have changed."""
+        held = (*self.projection.parameters(), *self.projection.buffers())
+        state = (width, like.dtype, *((x.data_ptr(), 0 if x.is_inference() else x._version) for x in held))
+        found = self._kept.get(state)
+        if found is None:
+            found = affine(self.projection, width, like)
+            self._kept.clear()
+            self._kept[state] = found
+        return found
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
@@ -143,18 +144,6 @@ class Anatomy:
                 "still hold: rollout, max-flow, gradients, and the yardsticks."
             )
         return self
-
-
-def tolerance(dtype: torch.dtype) -> float:
-    return TOLERANCE.get(dtype, 4e-2)
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two tensors are the same up to rounding in their dtype."""
-    if a.shape != b.shape:
-        return False
-    a32, b32 = a.float(), b.float()
-    return bool((a32 - b32).abs().max() <= tolerance(a.dtype) * b32.abs().max().clamp(min=1e-6))
 
 
 @torch.no_grad()

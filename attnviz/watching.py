@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+# How far a sum may lie from what it must equal, as a share of the largest number in it.
+TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
+
 
 @dataclass(frozen=True, eq=False)
 class Event:
@@ -41,15 +44,19 @@ def watching(modules: Iterable[nn.Module]) -> Iterator[Watch]:
     """Note what these modules read and give in this thread's forward passes; other threads' pass unseen."""
     watch = Watch()
 
-    def opened(module: nn.Module, args: Any, keywords: Any) -> None:
+    # A thread that is calling a module while this one adds or removes its hooks may take them for hooks without
+    # keywords, so they are ready for both ways of being called.
+    def opened(module: nn.Module, *_: Any) -> None:
         if _WATCH.get() is watch:
             watch._open.append((module, len(watch.events)))
 
-    def closed(module: nn.Module, args: Any, keywords: Any, gave: Any) -> None:
+    def closed(module: nn.Module, args: Any, *rest: Any) -> None:
         if _WATCH.get() is watch:
+            *keywords, gave = rest
+            read = [*args, *(value for named in keywords for value in named.values())]
             _, first = watch._open.pop()
             watch.spans.append((module, first, len(watch.events)))
-            watch.events.append(Event(module, states_in((*args, *keywords.values())), states_in(gave)))
+            watch.events.append(Event(module, states_in(read), states_in(gave)))
 
     hooks = []
     restore = _WATCH.set(watch)
@@ -101,3 +108,30 @@ def applied(modules: Iterable[nn.Module], states: torch.Tensor) -> torch.Tensor:
 def same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
     """Whether both are the same numbers."""
     return a is not None and b is not None and a.shape == b.shape and torch.equal(a, b)
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    return TOLERANCE.get(dtype, 4e-2)
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors are the same up to rounding in their dtype."""
+    if a.shape != b.shape:
+        return False
+    a32, b32 = a.float(), b.float()
+    return bool((a32 - b32).abs().max() <= tolerance(a.dtype) * b32.abs().max().clamp(min=1e-6))
+
+
+def affine(module: nn.Module, width: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """([width, d_model], [d_model]) float32: the matrix and the bias of a module that multiplies and adds.
+
+    Its hooks are passed by: they would take this for a run.
+    """
+    eye = torch.eye(width, dtype=like.dtype, device=like.device)
+    bias = module.forward(torch.zeros_like(eye[:1]))[0].float()
+    matrix = module.forward(eye).float() - bias
+    weight = getattr(module, "weight", None)
+    if isinstance(weight, torch.Tensor) and weight.dtype == torch.float32 and weight.dim() == 2:
+        # What the module holds already needs no second copy.
+        matrix = next((one.detach() for one in (weight, weight.T) if close(one, matrix)), matrix)
+    return matrix, bias

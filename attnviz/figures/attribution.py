@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count, takewhile
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,7 +15,7 @@ from attnviz.figures.palette import CATEGORICAL, Theme, colorscale, diverging_co
 from attnviz.text import visible
 
 _PARTS = ("part", "site", "layer", "head", "logits")
-_LENS = ("layer", "rank", "token", "probability")
+_LENS = ("layer", "rank", "token_id", "token", "probability")
 _BELOW = "embedding"
 
 
@@ -97,33 +99,53 @@ def attribution_bars(
 def lens_map(lens: pd.DataFrame, *, theme: Theme = "light", title: str = "The logit lens") -> go.Figure:
     """The likeliest tokens after each layer, the last layer on top; colour is their probability.
 
-    lens     `attnviz.flow.logits.lens`; the row of an answer that is not among the likeliest is left out
-    raises   InputError for a table of other columns
+    lens     `attnviz.flow.logits.lens`. Ranks that all layers have are drawn; a token that is followed beyond them has
+             a column of its own with its rank in each layer, empty where the table does not say
+    raises   InputError for a table of other columns, or whose layers have not all a likeliest token
     """
     _check(lens, _LENS)
-    layers = sorted(set(lens["layer"]))
-    ranks = list(range(1, min(int((lens["layer"] == layer).sum()) for layer in layers) + 1))
-    rows = lens[lens["rank"] <= len(ranks)].drop_duplicates(["layer", "rank"])
-    grid = rows.pivot(index="layer", columns="rank", values=["token", "probability"])
-    tokens = [[plain(visible(str(token)) or "\u2423", 14) for token in row] for row in grid["token"].to_numpy()]
+    lens = lens.reset_index(drop=True)
+    layers, counts = sorted(set(lens["layer"])), lens.groupby("rank")["layer"].nunique()
+    ranks = list(takewhile(lambda rank: counts.get(rank, 0) == len(layers), count(1)))
+    if not ranks:
+        raise InputError("Every layer of a lens has a likeliest token, of rank 1: give the table of logits.lens.")
+    said = lens["token"].map(_token)
+    likely = lens.assign(column=lens["rank"] - 1, word=said)[lens["rank"].isin(ranks)]
+    followed = lens.loc[~lens["rank"].isin(ranks), "token_id"].unique()[:1]
+    own = lens.assign(column=len(ranks), word=lens["rank"].map("rank {}".format))[lens["token_id"].isin(followed)]
+    cells = pd.concat([likely, own]).drop_duplicates(["layer", "column"])
+    chances, words = (cells.pivot(index="layer", columns="column", values=name) for name in ("probability", "word"))
+    notes = ["Each state read as if it were the last: what could be read off there, not what the model uses."]
+    heads = [f"rank {rank}" for rank in ranks]
+    if len(own):
+        heads.append(said[own.index[0]])
+        name = visible(str(own["token"].iloc[0]))
+        notes.append(f"The last column follows {name!r}, which is not everywhere among the likeliest {len(ranks)}.")
     figure = go.Figure(
         go.Heatmap(
-            z=grid["probability"].to_numpy(float),
+            z=chances.to_numpy(float),
             zmin=0,
             zmax=1,
             colorscale=colorscale(theme),
             colorbar={"title": "probability"},
-            text=tokens,
+            text=words.fillna("").to_numpy(),
+            customdata=[heads] * len(layers),
             texttemplate="%{text}",
-            hovertemplate="%{y}, rank %{x}: %{text} %{z:.4f}<extra></extra>",
+            hovertemplate="%{y}, %{customdata}: %{text} %{z:.4f}<extra></extra>",
+            hoverongaps=False,
         )
     )
     names = ["embeddings" if layer < 0 else f"after layer {layer}" for layer in layers]
-    figure.update_xaxes(title="rank", tickvals=list(range(len(ranks))), ticktext=[str(rank) for rank in ranks])
+    figure.update_xaxes(
+        title="rank", tickvals=list(range(len(heads))), ticktext=[*map(str, ranks), *heads[len(ranks) :]]
+    )
     figure.update_yaxes(tickvals=list(range(len(layers))), ticktext=names)
-    note = "Each state read as if it were the last: what could be read off there, not what the model uses."
-    framed(figure, title, (note,), theme)
+    framed(figure, title, tuple(notes), theme)
     return figure.update_layout(height=180 + 24 * len(layers))
+
+
+def _token(token: object) -> str:
+    return plain(visible(str(token)) or "\u2423", 14)
 
 
 def _check(table: pd.DataFrame, columns: tuple[str, ...]) -> None:

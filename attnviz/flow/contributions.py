@@ -117,8 +117,9 @@ def steps(run: Run, *, residual: bool = True, norm: bool = True) -> Iterator[Ste
     """The lengths as shares of each query's row: steps for `rollout`, `max_flow` and `graph`.
 
     With the residual, what a token takes from itself and what it keeps are one vector, and its length is split by
-    `own_share`; across to a source, the old state is a part of its own. Without, nothing is kept. A row without any
-    length keeps its state. Feed-forward blocks are not looked at, as in the papers.
+    `own_share`; across to a source, the old state is a part of its own. Without, nothing is kept, so that with
+    cross-attention all of it ends in the source. A row without any length keeps its state. Feed-forward blocks are not
+    looked at, as in the papers, which stop at one layer: to multiply their lengths over layers is ours.
     """
     for block in run.blocks:
         lengths, own = _norms(block, residual, norm)

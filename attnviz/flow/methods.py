@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import torch
 
 from attnviz.edits import Edit
-from attnviz.errors import AttnvizError, InputError, Unsupported
+from attnviz.errors import InputError, Unsupported
 from attnviz.flow.alti import steps as alti_steps
 from attnviz.flow.contributions import steps as norm_steps
+from attnviz.flow.known import METHODS, Method
 from attnviz.flow.maxflow import max_flow_steps
 from attnviz.flow.mixing import Scores, Step
 from attnviz.flow.mixing import steps as attention_steps
@@ -28,94 +29,13 @@ from attnviz.flow.run import Run, take_apart
 from attnviz.flow.target import Aim, Target
 from attnviz.flow.zeroing import steps as zeroing_steps
 from attnviz.models import Model
+from attnviz.tap import Progress
 from attnviz.trace import Trace
 from attnviz.view import Sinks, View
 
-Report = Callable[[str, int, int], None]  # the method under way, how many are done, how many in all
+__all__ = ["METHODS", "Explained", "Method", "Report", "explain", "scores", "steps", "without_sinks"]
 
-
-@dataclass(frozen=True)
-class Method:
-    """One way to say where a prediction came from.
-
-    reads    "attention": patterns alone; "parts": what heads write, so it needs a model's anatomy; "gradient": of the
-             outcome, and the only kind that looks at the target's prediction
-    layered  whether it gives shares for every layer, and so a graph
-    words    what it does, for captions
-    """
-
-    title: str
-    reads: Literal["attention", "parts", "gradient"]
-    layered: bool
-    words: str
-    source: str
-
-
-METHODS: dict[str, Method] = {
-    "position": Method(
-        "Position alone",
-        "attention",
-        True,
-        "Rollout of attention spread evenly over all that a query can see: what the mask alone would say of any text.",
-        "a baseline",
-    ),
-    "last": Method(
-        "Last layer",
-        "attention",
-        False,
-        "The last layer's attention, heads averaged, as if its states still were the tokens below them.",
-        "a baseline",
-    ),
-    "rollout": Method(
-        "Rollout",
-        "attention",
-        True,
-        "Attention of all layers multiplied, heads averaged, half of every state kept as the residual.",
-        "Abnar & Zuidema 2020, arXiv 2005.00928",
-    ),
-    "max-flow": Method(
-        "Max-flow",
-        "attention",
-        False,
-        "The most that can flow from the target to a token through the same graph.",
-        "Abnar & Zuidema 2020, arXiv 2005.00928",
-    ),
-    "norms": Method(
-        "Norms",
-        "parts",
-        True,
-        "The lengths of what each token's value adds to a state, residual and norms included, multiplied over layers.",
-        "Kobayashi et al. 2021, arXiv 2109.07152",
-    ),
-    "alti": Method(
-        "ALTI",
-        "parts",
-        True,
-        "How much nearer each token's part brings a state to what it becomes, multiplied over layers.",
-        "Ferrando et al. 2022, arXiv 2203.04212",
-    ),
-    "routes": Method(
-        "Information flow routes",
-        "parts",
-        True,
-        "As ALTI with every head a part of its own, so that heads that cancel each other do not count.",
-        "Ferrando & Voita 2024, arXiv 2403.00824",
-    ),
-    "zeroing": Method(
-        "Value zeroing",
-        "parts",
-        True,
-        "How far a state behind attention turns when one token's values in that layer are zero, multiplied up.",
-        "Mohebbi et al. 2023, arXiv 2301.12971",
-    ),
-    "relevance": Method(
-        "Gradient relevance",
-        "gradient",
-        False,
-        "Attention times the outcome's gradient where both are positive, added up over layers.",
-        "Chefer et al. 2021, arXiv 2103.15679",
-    ),
-}
+Report = Callable[[str, float, int], None]  # what is under way, how much is done, how much in all
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +44,14 @@ class Explained:
 
     scores     method -> Scores, each in its own scale: only their order and shape compare
     refused    method -> why it is not offered here
+    run        the run taken apart, for another call of `explain`; None where no method needed it or it cannot be
     """
 
     trace: Trace
     aim: Aim
     scores: Mapping[str, Scores]
     refused: Mapping[str, str]
+    run: Run | None = None
 
     def frame(self) -> pd.DataFrame:
         """A row for each method and token: method, side ("text" or "source"), position, token, score."""
@@ -154,81 +76,122 @@ def explain(
     input_ids: Any = None,
     decoder_input_ids: Any = None,
     edits: Sequence[Edit] = (),
+    run: Run | None = None,
     report: Report | None = None,
 ) -> Explained:
     """Explain one outcome by several methods.
 
     text, decoder_text, input_ids, decoder_input_ids, edits   as `Model.trace` has them
     target    what is explained; by default the likeliest token after the text
-    sinks     keys taken out of every layer first; see `hidden_steps`
-    report    called with (title, done, in all) before each method; raise from it to stop
-    raises    InputError for a method there is not; MetricError for a target that the model cannot have
+    sinks     keys taken out of every layer first; see `without_sinks`
+    run       a run of this model that was taken apart before (`Explained.run`): it stands for text, ids and edits
+    report    called with (title, done, in all) before each part of the work and within the long ones, where `done` is
+              no whole number; raise from it to stop
+    raises    InputError for a method there is not; MetricError for a target that the model cannot have; what
+              `Model.trace` raises. What a method refuses by itself is in `refused`
     """
     for name in methods:
         if name not in METHODS:
             raise InputError(f"A method is one of {', '.join(METHODS)}; got {name!r}.")
-    given = {"input_ids": input_ids, "decoder_input_ids": decoder_input_ids, "edits": edits}
-    run, refused = None, {}
-    if not model.anatomy.reason:
+    total = len(methods) + (run is None)
+
+    def within(title: str, before: int) -> Progress | None:
+        return None if report is None else lambda done, of: report(title, before + done / max(1, of), total)
+
+    refused: dict[str, str] = {}
+    trace = None if run is None else run.trace
+    if run is None:
+        given = {"input_ids": input_ids, "decoder_input_ids": decoder_input_ids, "edits": edits}
+        progress = within("Running the model", 0)
+        parts = [name for name in methods if METHODS[name].reads == "parts"]
         try:
-            run = take_apart(model, text, decoder_text, **given)
+            run = take_apart(model, text, decoder_text, **given, progress=progress) if parts else None
         except Unsupported as error:
-            refused = {name: str(error) for name in methods if METHODS[name].reads == "parts"}
-    else:
-        refused = {name: model.anatomy.reason for name in methods if METHODS[name].reads == "parts"}
-    trace = run.trace if run else model.trace(text, decoder_text, **given)
+            refused = dict.fromkeys(parts, str(error))
+        trace = run.trace if run else model.trace(text, decoder_text, **given, progress=progress)
+    assert trace is not None
     aim = (target or Target()).aim(model, trace)
     found: dict[str, Scores] = {}
-    for done, name in enumerate(methods):
+    for before, name in enumerate(methods, total - len(methods)):
         if name in refused:
             continue
+        title = METHODS[name].title
         if report is not None:
-            report(METHODS[name].title, done, len(methods))
+            report(title, before, total)
+        inner = within(title, before)
         try:
             if name == "relevance":
-                found[name] = relevance(model, aim, trace, edits=edits)
+                found[name] = relevance(model, aim, trace, edits=trace.edits, progress=inner)
+            elif name == "max-flow":
+                found[name] = scores(name, steps(name, trace, sinks=sinks), aim.query, progress=inner)
             else:
-                found[name] = scores(name, steps(name, trace, run=run, model=model, sinks=sinks), aim.query)
-        except AttnvizError as error:
+                made = steps(name, trace, run=run, model=model, sinks=sinks, progress=inner)
+                found[name] = scores(name, made, aim.query)
+        # An edit that was not met, want of memory or a wish to stop is no property of the method.
+        except (InputError, Unsupported) as error:
             refused[name] = str(error)
-    return Explained(trace, aim, found, refused)
+    return Explained(trace, aim, found, refused, run)
 
 
 def steps(
-    name: str, trace: Trace, *, run: Run | None = None, model: Model | None = None, sinks: Sinks | None = None
+    name: str,
+    trace: Trace,
+    *,
+    run: Run | None = None,
+    model: Model | None = None,
+    sinks: Sinks | None = None,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> list[Step]:
     """The layers of one method, bottom first.
 
     run, model   for a method that reads parts: its run taken apart, and the model of value zeroing
     sinks        what becomes of sinks in every layer: of attention as `View` has it; of parts, see `without_sinks`
-    raises       InputError for a method without layers, or without the run that it needs; Unsupported
+    progress     called with (blocks done, blocks in all); raise from it to stop
+    options      of the method (`Method.options`), as its own module has them: "residual" of rollout and max-flow
+                 (`mixing`), "residual" and "norm" of norms (`contributions`), "threshold", "share" and "feed_forward"
+                 of routes (`routes`), "through" of value zeroing (`zeroing`)
+    raises       InputError for a method without layers, without the run that it needs, or without such an option;
+                 Unsupported
     """
     method = METHODS.get(name)
     if method is None or method.reads == "gradient":
         raise InputError(
             f"{name!r} has no layers; choose from {', '.join(n for n, m in METHODS.items() if m.layered)}."
         )
+    unknown = [option for option in options if option not in method.options]
+    if unknown:
+        takes = f"takes {', '.join(method.options)}" if method.options else "takes no options"
+        raise InputError(f"{method.title} {takes}; got {', '.join(unknown)}.")
     view = None if sinks is None else View(sinks=sinks)
-    if name == "position":
-        return without_sinks(_even(trace), trace, view)
     if name == "last":
         return _last(trace, view)
     if method.reads == "attention":
-        return list(attention_steps(trace, view=view))
+        n_blocks = sum(len(trace.layers(site)) for site in trace.info.sites)
+        if name == "position":
+            return without_sinks(_counted(_even(trace), n_blocks, progress), trace, view)
+        return list(_counted(attention_steps(trace, view=view, **options), n_blocks, progress))
     if run is None:
         raise InputError(f"{method.title} reads what heads write: give the run taken apart, flow.take_apart(...).")
+    made: Iterable[Step]
     if name == "zeroing":
         if model is None:
-            raise InputError("Value zeroing runs layers again: give the model.")
-        return without_sinks(zeroing_steps(run, model), trace, view)
-    made = {"norms": norm_steps, "alti": alti_steps, "routes": route_steps}[name]
-    return without_sinks(made(run), trace, view)
+            raise InputError("Value zeroing sends states through the model's own norms: give the model.")
+        made = zeroing_steps(run, model, **options)
+    elif name == "norms-attention":
+        made = norm_steps(run, residual=False, norm=False)
+    else:
+        made = {"norms": norm_steps, "alti": alti_steps, "routes": route_steps}[name](run, **options)
+    return without_sinks(_counted(made, len(run.blocks), progress), trace, view)
 
 
-def scores(name: str, made: Sequence[Step], query: int | None) -> Scores:
-    """What each token counts for the target, by a method's steps; None: the mean over all queries."""
+def scores(name: str, made: Sequence[Step], query: int | None, *, progress: Progress | None = None) -> Scores:
+    """What each token counts for the target, by a method's steps; None: the mean over all queries.
+
+    progress   of max-flow, called with (tokens done, all); the others take no time
+    """
     if name == "max-flow":
-        return max_flow_steps(made, query)
+        return max_flow_steps(made, query, progress=progress)
     if name != "last":
         return scores_of(made, query)
     rows = {step.site: step.weights.mean(0) if query is None else step.weights[query] for step in made}
@@ -251,6 +214,13 @@ def without_sinks(made: Iterable[Step], trace: Trace, view: View | None) -> list
             weights = torch.where(left > 0, weights * step.weights.sum(-1, keepdim=True) / left.clamp(min=1e-30), 0)
         out.append(replace(step, weights=weights))
     return out
+
+
+def _counted(made: Iterable[Step], total: int, progress: Progress | None) -> Iterator[Step]:
+    for done, step in enumerate(made, 1):
+        yield step
+        if progress is not None:
+            progress(done, total)
 
 
 def _even(trace: Trace) -> Iterator[Step]:

@@ -20,15 +20,15 @@ from typing import Any
 
 import torch
 
-from attnviz.anatomy import close
 from attnviz.edits import Edit, checked
 from attnviz.errors import Unsupported
 from attnviz.flow.mixing import Scores
 from attnviz.flow.target import Aim
 from attnviz.models import Model
 from attnviz.recorded import Recorded
-from attnviz.tap import Call, Place
+from attnviz.tap import Call, Place, Progress
 from attnviz.trace import Trace
+from attnviz.watching import close
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +55,6 @@ class Gradients:
     def weighted(self, place: Place) -> torch.Tensor:
         """dM/dA * A of one block: [head, query, key], float32; to first order, what each weight adds to the outcome."""
         return self.at(place) * self.attention[place].pattern()[0]
-
-    def attention_times_gradient(self) -> Scores:
-        """dM/dA * A summed over layers, heads and queries, by key: signed; no layer looks through the one below it."""
-        sides: dict[bool, torch.Tensor] = {}
-        for place in self.places:
-            found = self.weighted(place).double().sum((0, 1)).cpu()
-            of_source = self._of_source(place)
-            sides[of_source] = sides[of_source] + found if of_source in sides else found
-        return Scores(sides[False], sides.get(True))
 
     def relevance(self) -> Scores:
         """Relevance of each token, at least 0, in the outcome's unit over products of layers: its scale means nothing.
@@ -95,10 +86,13 @@ class Gradients:
         return place.site == "cross" or (place.site == "encoder" and any(p.site != "encoder" for p in self.places))
 
 
-def gradients(model: Model, aim: Aim, trace: Trace, *, edits: Sequence[Edit] = ()) -> Gradients:
+def gradients(
+    model: Model, aim: Aim, trace: Trace, *, edits: Sequence[Edit] = (), progress: Progress | None = None
+) -> Gradients:
     """Run the model once more on a trace's tokens, with gradients, and differentiate the outcome.
 
     aim, edits   those of the trace
+    progress     called with (layers done, layers in all) on the way up; raise from it to stop
     raises       Unsupported for a view-only model, and where a kernel's heads are not patterns times values;
                  MetricError where the model has no such outcome; OutOfMemory
     """
@@ -108,7 +102,7 @@ def gradients(model: Model, aim: Aim, trace: Trace, *, edits: Sequence[Edit] = (
     ids = [token.id for token in trace.tokens]
     own = model.reader.encode_ids(ids)
     source = model.reader.encode_ids([token.id for token in trace.source_tokens]) if trace.source_tokens else own
-    call = Call(places=model.layout.places, edits=kept, keep_z=True)
+    call = Call(places=model.layout.places, edits=kept, progress=progress, keep_z=True)
     outputs = model.forward(source, kept, call, own if trace.source_tokens else None, grad=True)
     with torch.enable_grad():
         outcome, reads = _outcome(model, aim, outputs, len(ids))
@@ -122,9 +116,11 @@ def gradients(model: Model, aim: Aim, trace: Trace, *, edits: Sequence[Edit] = (
     return Gradients(float(outcome.detach()), tuple(call.z), of_z, attention, reads)
 
 
-def relevance(model: Model, aim: Aim, trace: Trace, *, edits: Sequence[Edit] = ()) -> Scores:
+def relevance(
+    model: Model, aim: Aim, trace: Trace, *, edits: Sequence[Edit] = (), progress: Progress | None = None
+) -> Scores:
     """Relevance of each token for an outcome; arguments and errors as `gradients`, meaning as `Gradients.relevance`."""
-    return gradients(model, aim, trace, edits=edits).relevance()
+    return gradients(model, aim, trace, edits=edits, progress=progress).relevance()
 
 
 def _outcome(model: Model, aim: Aim, outputs: Any, length: int) -> tuple[torch.Tensor, torch.Tensor]:

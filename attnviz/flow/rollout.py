@@ -1,13 +1,12 @@
 """Rollout: what reaches each token if every state is the mixture that attention says (Abnar & Zuidema 2020).
 
-Shares are multiplied along every path of the layers and summed over the paths. `rollout` gives the whole product;
-`scores_of` only one row of its top, which costs a vector a layer instead of a matrix.
+Shares are multiplied along every path of the layers and summed over the paths. `rollout` gives the whole product of one
+text's attention; `scores_of` one row of the top, of any steps, which costs a vector a layer instead of a matrix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,18 +15,6 @@ from attnviz.errors import InputError
 from attnviz.flow.mixing import Scores, Stack, Step, steps
 from attnviz.trace import Trace
 from attnviz.view import View
-
-
-@dataclass(frozen=True, eq=False)
-class Rolled:
-    """How the top states mix the embeddings; a row of both together sums to what the steps let through, 1 at most.
-
-    text     [query, token]
-    source   [query, source token], through cross-attention; None where there is one text
-    """
-
-    text: torch.Tensor
-    source: torch.Tensor | None
 
 
 def rollout(patterns: Any, residual: float = 0.5, *, view: View | None = None) -> torch.Tensor:
@@ -39,10 +26,10 @@ def rollout(patterns: Any, residual: float = 0.5, *, view: View | None = None) -
                averaged over its queries
     returns    [layer, query, token], float32 (float64 for such patterns); layer 0 first, only layers with attention;
                rows sum to 1 where the patterns' do
-    raises     InputError, ShapeError; InputError for an encoder-decoder's trace: `rollout_steps` has both its texts
+    raises     InputError, ShapeError; InputError for an encoder-decoder's trace: `scores_of` has both its texts
     Attention and the mask alone: it looks neither at values nor at the prediction, and is no causal effect.
     """
-    one_text(patterns, "rollout_steps")
+    one_text(patterns, "scores_of")
     rolled: list[torch.Tensor] = []
     for step in steps(patterns, residual=residual, view=view):
         rolled.append(step.matrix() @ rolled[-1] if rolled else step.matrix())
@@ -51,20 +38,6 @@ def rollout(patterns: Any, residual: float = 0.5, *, view: View | None = None) -
         return out
     queries, keys = view.axes(patterns)
     return queries.mean(keys.sum(out).transpose(-1, -2)).transpose(-1, -2)
-
-
-def rollout_steps(stack: Iterable[Step] | Stack) -> Rolled:
-    """The whole product of any steps: how the top's states mix the embeddings of the text, and of the source.
-
-    raises   InputError or ShapeError where the steps do not fit each other
-    """
-    stack = Stack.of(stack)
-    mixed = torch.eye(stack.n_columns, dtype=stack.steps[0].weights.dtype)  # [column, column of embeddings]
-    for step in stack.steps:
-        queries, keys = stack.sides(step)
-        mixed[queries] = step.kept[:, None] * mixed[queries] + step.weights @ mixed[keys]
-    text = mixed[stack.n_source :]
-    return Rolled(text[:, stack.n_source :], text[:, : stack.n_source] if stack.n_source else None)
 
 
 def scores_of(stack: Iterable[Step] | Stack, query: int | None, *, level: int | None = None) -> Scores:
@@ -87,5 +60,6 @@ def one_text(patterns: Any, instead: str) -> None:
     """Refuse a trace of two texts where the result has one axis of tokens."""
     if isinstance(patterns, Trace) and patterns.info.family == "encoder-decoder":
         raise InputError(
-            f"{patterns.info.name} reads two texts: use {instead}(steps(trace)), which has the source's tokens as well."
+            f"{patterns.info.name} reads two texts: use {instead}(mixing.steps(trace), query), which has the source's "
+            "tokens as well."
         )

@@ -48,34 +48,55 @@ class Routes:
     held: float
 
 
-def steps(run: Run) -> Iterator[Step]:
+@torch.no_grad()
+def steps(
+    run: Run, *, threshold: float | None = None, share: float | None = None, feed_forward: bool = True
+) -> Iterator[Step]:
     """The importances as steps for `rollout`, `max_flow` and `graph`, heads summed.
 
-    A feed-forward block reads where it writes, so it moves nothing between positions; beside attention instead of
-    after it (GPT-NeoX), its share is part of what is kept.
+    threshold      only edges of at least this importance, as `information_flow_routes` follows them
+    share          or of each query the fewest edges that hold this share of it, what it keeps being one of them
+    feed_forward   whether feed-forward blocks are parts. They read where they write, so they move nothing between
+                   positions: one beside attention instead of after it (GPT-NeoX) is part of what is kept, and with a
+                   threshold what falls below it on either side of one is left out
+    raises         InputError for a threshold or a share that there is not, or for both at once
+
+    What is left out is nowhere else: rows then sum to less than 1.
     """
+    least = _least(threshold, share, 0.0)
     for block in run.blocks:
-        parts, kept = proximities(block)
-        beside, weights, kept = _beside(block).cpu(), parts.sum(0).cpu(), kept.cpu()
-        yield Step(block.site, block.layer, weights * (1 - beside)[:, None], beside + kept * (1 - beside))
+        parts, kept = (part.cpu() for part in proximities(block))
+        weights, fed = parts.sum(0), _fed_share(block, feed_forward)
+        if share is not None:
+            few = torch.stack([fewest(row, share) for row in torch.cat([weights, kept[:, None]], 1)])
+            weights, kept = weights * few[:, :-1], kept * few[:, -1]
+        through, past = _from(fed, least), _from(1 - fed, least)
+        beside = _beside(block, through)
+        past = past + through - beside
+        yield Step(block.site, block.layer, _from(weights, least) * past[:, None], _from(kept, least) * past + beside)
 
 
 @torch.no_grad()
-def routes(run: Run, query: int | None = -1, *, threshold: float | None = None, share: float | None = None) -> Routes:
+def information_flow_routes(
+    run: Run,
+    query: int | None = -1,
+    *,
+    threshold: float | None = None,
+    share: float | None = None,
+    feed_forward: bool = True,
+) -> Routes:
     """Follow the edges that matter down from the text's last state at `query` to the embeddings.
 
-    query       position in the text (the decoder's, where there are two), negative from the end; None: all of them
-    threshold   follow edges of at least this importance, and nothing below a state that is not reached (the paper);
-                0.01 where no share is given either
-    share       or follow all, and list of each block the fewest edges that hold this share of its mass
-    raises      InputError for a position, threshold or share that there is not, or for both at once
+    Parts are heads and feed-forward blocks. `take_apart` makes the run; `steps` gives the same shares layer by layer.
+
+    query          position in the text (the decoder's, where there are two), negative from the end; None: all of them
+    threshold      follow edges of at least this importance, and nothing below a state that is not reached (the paper);
+                   0.01 where no share is given either
+    share          or follow all, and list of each block the fewest edges that hold this share of its mass
+    feed_forward   whether feed-forward blocks are parts, too
+    raises         InputError for a position, threshold or share that there is not, or for both at once
     """
-    for name, value in (("threshold", threshold), ("share", share)):
-        if value is not None and (isinstance(value, bool) or not 0 <= value <= 1):
-            raise InputError(f"A {name} is a number from 0 to 1; got {value!r}.")
-    if threshold is not None and share is not None:
-        raise InputError("Routes are followed by threshold or by share: give one of them.")
-    least = (THRESHOLD if threshold is None else threshold) if share is None else 0.0
+    least = _least(threshold, share, THRESHOLD)
     text, source = "text", "source" if any(block.site == "cross" for block in run.blocks) else "text"
     mass = {"text": torch.zeros(len(run.last), dtype=torch.float64)}
     if query is None:
@@ -86,7 +107,7 @@ def routes(run: Run, query: int | None = -1, *, threshold: float | None = None, 
     tables = []
     for place, block in reversed(list(enumerate(run.blocks))):
         upper, lower = (source if block.site == "encoder" else text, text if block.site == "decoder" else source)
-        followed = _followed(block, mass[upper], least)
+        followed = _followed(block, mass[upper], least, _fed_share(block, feed_forward).double())
         mass[upper] = followed.own
         mass.setdefault(lower, torch.zeros(followed.read.shape[2], dtype=torch.float64))
         mass[lower] += followed.read.sum((0, 1))
@@ -134,12 +155,11 @@ class _Followed:
         return table.assign(importance=table.mass / table.above)[list(COLUMNS)]
 
 
-def _followed(block: Block, upper: torch.Tensor, least: float) -> _Followed:
+def _followed(block: Block, upper: torch.Tensor, least: float, fed_share: torch.Tensor) -> _Followed:
     """Follow every edge of at least this importance down from masses above the block, [query]."""
-    fed_share = mlp_share(block).double().cpu()
     fed = upper * _from(fed_share, least)
     past = upper * _from(1 - fed_share, least)
-    beside = fed if block.mlp is not None and block.mlp.beside else torch.zeros_like(fed)
+    beside = _beside(block, fed)
     past = past + fed - beside
     parts, kept = (part.cpu() for part in proximities(block, past > 0))
     read = parts.double() * (parts.sum(0) >= least) * past[:, None]
@@ -151,9 +171,27 @@ def _from(importance: torch.Tensor, least: float) -> torch.Tensor:
     return importance * (importance >= least)
 
 
-def _beside(block: Block) -> torch.Tensor:
-    share = mlp_share(block)
-    return share if block.mlp is not None and block.mlp.beside else torch.zeros_like(share)
+def _least(threshold: float | None, share: float | None, otherwise: float) -> float:
+    """The least importance that is followed; `otherwise` where neither is given."""
+    for name, value in (("threshold", threshold), ("share", share)):
+        if value is not None and (isinstance(value, bool) or not 0 <= value <= 1):
+            raise InputError(f"A {name} is a number from 0 to 1; got {value!r}.")
+    if threshold is not None and share is not None:
+        raise InputError("Routes are followed by threshold or by share: give one of them.")
+    if share is not None:
+        return 0.0
+    return otherwise if threshold is None else threshold
+
+
+def _fed_share(block: Block, feed_forward: bool) -> torch.Tensor:
+    """[query], the feed-forward block's share; 0 where it is not looked at."""
+    share = mlp_share(block).cpu()
+    return share if feed_forward else torch.zeros_like(share)
+
+
+def _beside(block: Block, fed: torch.Tensor) -> torch.Tensor:
+    """What of a feed-forward block's part goes past the attention block: all or nothing."""
+    return fed if block.mlp is not None and block.mlp.beside else torch.zeros_like(fed)
 
 
 def fewest(masses: torch.Tensor, share: float) -> torch.Tensor:

@@ -10,22 +10,20 @@ and every other, is checked on this very run before anything is made of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from attnviz.anatomy import Anatomy, Frozen, Wiring, affine, close, tolerance
+from attnviz.anatomy import Anatomy, Frozen, Wiring
 from attnviz.edits import Edit, checked
 from attnviz.errors import Unsupported
 from attnviz.models import Model
 from attnviz.recorded import Recorded
 from attnviz.tap import Call, Progress
 from attnviz.trace import Trace
-from attnviz.watching import Event, Watch, watching
-
-_CHUNK_FLOATS = 40_000_000  # of parts, [query, key, d_model], held at once
+from attnviz.watching import Event, Watch, close, tolerance, watching
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,19 +102,6 @@ class Block:
         """Parts of `before + written` as parts of `after`, the norm's bias aside."""
         return parts if self.norm is None else self.norm.linear(parts)
 
-    def parts(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """(queries, [query, key, d_model]): what each query adds for having read each key, all heads together.
-
-        Some queries at a time; the bias is in none of them.
-        """
-        values = self.values()
-        n_keys, width = values.shape[1:]
-        rows = max(1, _CHUNK_FLOATS // (n_keys * width))
-        for first in range(0, self.before.shape[0], rows):
-            queries = slice(first, min(first + rows, self.before.shape[0]))
-            read = torch.einsum("hqk,hkd->qkd", self.weights(queries), values)
-            yield queries, self._of_queries(queries).added(read)
-
     def heads(self) -> torch.Tensor:
         """What each head adds: [query, head, d_model]; with `bias_part` they sum to `written`."""
         return self.added(torch.einsum("qhv,hvd->qhd", self.z, self.weight))
@@ -125,22 +110,6 @@ class Block:
         """What the projection's bias, and that of its norm, add: [query, d_model]."""
         part = self.added(self.bias.expand_as(self.before))
         return part if self.out is None else part + self.factor * self.out.bias
-
-    def _of_queries(self, queries: slice) -> Block:
-        """The same block with the states and norms of some queries alone."""
-
-        def cut(norm: Frozen | None) -> Frozen | None:
-            return None if norm is None else replace(norm, scale=norm.scale[queries])
-
-        return replace(
-            self,
-            before=self.before[queries],
-            written=self.written[queries],
-            after=self.after[queries],
-            z=self.z[queries],
-            out=cut(self.out),
-            norm=cut(self.norm),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +121,7 @@ class Run:
     final       the norm before the output projection, at the trace's tokens; None where there is none
     embedded    [position, d_model], what the first block of the trace's tokens read
     last        [position, d_model], what the last layer gave, before `final`
+    kept        what readers have worked out of this run, by name, so that they need not again
     """
 
     trace: Trace
@@ -159,15 +129,26 @@ class Run:
     final: Frozen | None
     embedded: torch.Tensor
     last: torch.Tensor
+    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
-    def of_site(self, site: str) -> list[Block]:
-        return [block for block in self.blocks if block.site == site]
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what this run alone holds, its trace included and shared tensors counted once.
+
+        The blocks' projections are the model's, or shared by all its runs, and are not counted.
+        """
+        states = [self.embedded, self.last]
+        for block in self.blocks:
+            states += [block.z, block.before, block.written, block.after]
+            states += [] if block.mlp is None else [block.mlp.written, block.mlp.after]
+        storages = [state.untyped_storage() for state in states]
+        return self.trace.nbytes + sum({one.data_ptr(): one.nbytes() for one in storages}.values())
 
 
 def take_apart(
     model: Model,
     text: str | None = None,
-    target: str | None = None,
+    decoder_text: str | None = None,
     *,
     input_ids: Any = None,
     decoder_input_ids: Any = None,
@@ -182,7 +163,7 @@ def take_apart(
     anatomy = model.anatomy.checked()
     source = model.encoded(text, input_ids, chat_template)
     kept = checked(edits)
-    decoder = model.decoder_side(source, target, decoder_input_ids, kept)
+    decoder = model.decoder_side(source, decoder_text, decoder_input_ids, kept)
     call = Call(places=model.layout.places, edits=kept, progress=progress, keep_z=True)
     modules = {module for wiring in anatomy.wirings for module in wiring.modules}
     with watching([*modules, *([anatomy.final] if anatomy.final else [])]) as watch:
@@ -216,13 +197,13 @@ def _block(
     width = z.shape[1] * z.shape[2]
     projected = inside[wiring.projection]
     assert projected.gave is not None
-    matrix, bias = affine(wiring.projection, width, projected.gave)
+    matrix, bias = wiring.projected(width, projected.gave)
     given = _states(projected.gave)
     out, added = None, given
     if wiring.out_norm is not None:
         added = _states(inside[wiring.out_norm].gave)
         out = _frozen(wiring.out_norm, given, added, projected.gave.dtype)
-    written = added * wiring.factor
+    written = added if wiring.factor == 1.0 else added * wiring.factor
     norm, after = None, before + written
     if wiring.norm is not None:
         after = _states(inside[wiring.norm].gave)

@@ -89,32 +89,6 @@ def over_texts(
     return pd.DataFrame(rows, columns=["a", "b", *measures, "n_texts", "n_skipped"])
 
 
-def position_only(
-    n: int, query: int | None = None, *, causal: bool = True, n_layers: int = 12, residual: float = 0.5
-) -> np.ndarray:
-    """What position alone gives each of n tokens: float64 [token]. It knows nothing of the text or of the weights.
-
-    causal       rollout (Abnar & Zuidema 2020) of attention that is spread evenly over all visible keys in each of
-                 `n_layers` layers with a residual share: the first tokens come out on top. Sums to 1; tokens after
-                 the query get 0
-    not causal   even attention would give all tokens the same, so nearness: 1 / (1 + distance to the query)
-    query        the position explained; None for a pooled embedding: the mean over queries if causal, else
-                 1 / (1 + position), a guess that earlier tokens count more
-    """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise InputError(f"n counts tokens from 1; got {n!r}.")
-    if query is not None and (isinstance(query, bool) or not isinstance(query, int) or not -n <= query < n):
-        raise InputError(f"A query is a position from 0 to {n - 1}, or negative from the end; got {query!r}.")
-    if not causal:
-        return 1.0 / (1.0 + np.abs(np.arange(n) - (0 if query is None else query % n)))
-    row = np.full(n, 1.0 / n) if query is None else np.eye(n)[query]
-    counts = np.arange(1, n + 1)
-    for _ in range(n_layers):
-        # row @ even attention: each query hands its share in equal parts to itself and all before it.
-        row = (1.0 - residual) * np.cumsum((row / counts)[::-1])[::-1] + residual * row
-    return row
-
-
 def _pairs(scores: Mapping[str, Any], absolute: bool) -> Iterator[tuple[str, str, Agreement]]:
     for a, b in combinations(scores, 2):
         yield a, b, agreement(scores[a], scores[b], absolute=absolute)

@@ -39,8 +39,14 @@ class Target:
             answer = self.answer
             if answer is None:
                 answer = int(trace.predictions(query, k=1).token_id[0])
+            answer = _one(model, answer)
             foil = None if self.foil is None else _one(model, self.foil)
-            return Aim(query, _one(model, answer), foil, None, *_words(trace, _one(model, answer), foil, query))
+            if foil == answer:
+                raise MetricError(
+                    f"The answer and the token it is compared with are both {trace.decode(answer)!r}, so their logits "
+                    "do not differ: compare with another token, or with none."
+                )
+            return Aim(query, answer, foil, None, *_words(trace, answer, foil, query))
         if self.answer is not None or self.foil is not None:
             raise MetricError(f"{model.name} has no vocabulary head: give another text to compare with, not an answer.")
         if self.other is None:

@@ -60,11 +60,11 @@ class Effects:
 def yardstick(
     model: Model,
     text: str | None = None,
+    decoder_text: str | None = None,
     *,
     aim_target: Target,
     how: str = "delete",
     input_ids: Any = None,
-    target_text: str | None = None,
     decoder_input_ids: Any = None,
     neutral: int | str | None = None,
     samples: int = 2,
@@ -76,6 +76,7 @@ def yardstick(
 ) -> Effects:
     """The effect of taking each token away, by runs of the changed texts; see the module for what each `how` does.
 
+    text, decoder_text, input_ids, decoder_input_ids, chat_template   as `explain` and `Model.trace` have them
     aim_target  the outcome; its position moves along with deletions. Its answer is fixed on the clean text
     neutral     for replace: a token id or a text of one token. None: the mask token of a model that has one, else
                 " the" where that is one token, else "the", a comma or a full stop. A token that is the neutral one
@@ -99,7 +100,7 @@ def yardstick(
     _check_count(seed, "A seed", 0)
     trace = model.trace(
         text,
-        target_text,
+        decoder_text,
         input_ids=input_ids,
         decoder_input_ids=decoder_input_ids,
         edits=edits,

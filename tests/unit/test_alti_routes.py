@@ -7,10 +7,12 @@ import tiny as small
 import torch
 
 import attnviz
+from attnviz import flow
 from attnviz.errors import InputError
 from attnviz.flow import alti, contributions, routes
 from attnviz.flow.contributions import mlp_share, proximities
 from attnviz.flow.mixing import Step
+from attnviz.flow.rollout import scores_of
 from attnviz.flow.run import Block, Run, take_apart
 from benchmarks import tiny
 
@@ -142,7 +144,7 @@ def test_a_query_that_nothing_leads_nearer_to_keeps_its_state(monkeypatch: pytes
 
 def test_routes_are_those_of_a_loop_over_all_edges(run: Run) -> None:
     threshold = 0.02
-    got = routes.routes(run, -2, threshold=threshold)
+    got = routes.information_flow_routes(run, -2, threshold=threshold)
     mass = {("text", len(run.last) - 2): 1.0}
     expected: dict[tuple, float] = {}
     across = any(block.site == "cross" for block in run.blocks)
@@ -182,7 +184,7 @@ def test_routes_are_those_of_a_loop_over_all_edges(run: Run) -> None:
 
 def test_all_edges_hold_all_of_the_mass(run: Run) -> None:
     for query in (-1, None):
-        got = routes.routes(run, query, share=1.0)
+        got = routes.information_flow_routes(run, query, share=1.0)
         assert got.held == pytest.approx(1, abs=1e-5)
         blocks = got.edges[got.edges.kind != "mlp"].groupby("place")["mass"].sum()
         assert len(blocks) == len(run.blocks)
@@ -192,8 +194,8 @@ def test_all_edges_hold_all_of_the_mass(run: Run) -> None:
 
 
 def test_a_share_lists_the_fewest_edges_of_each_block_that_hold_it(run: Run) -> None:
-    share, everything = 0.6, routes.routes(run, -1, share=1.0).edges
-    some = routes.routes(run, -1, share=share).edges
+    share, everything = 0.6, routes.information_flow_routes(run, -1, share=1.0).edges
+    some = routes.information_flow_routes(run, -1, share=share).edges
     for place in range(len(run.blocks)):
         pairs = [
             edges[(edges.place == place) & (edges.kind != "mlp")].groupby(["kind", "start", "end"])["mass"].sum()
@@ -218,9 +220,42 @@ def test_steps_of_routes_are_the_masses_of_routes_with_every_edge() -> None:
     mass[-1] = 1
     for step in reversed(list(routes.steps(run))):
         mass = mass @ step.matrix().double()
-    edges = routes.routes(run, -1, share=1.0).edges
+    edges = routes.information_flow_routes(run, -1, share=1.0).edges
     bottom = edges[edges.place == 0].groupby("start")["mass"].sum()
     torch.testing.assert_close(torch.tensor(bottom.to_numpy()), mass, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("feed_forward", [True, False])
+@pytest.mark.parametrize("threshold", [0.02, 0.05])
+def test_steps_above_a_threshold_are_the_routes_above_it(run: Run, threshold: float, feed_forward: bool) -> None:
+    options = {"threshold": threshold, "feed_forward": feed_forward}
+    got = flow.information_flow_routes(run, -2, **options)
+    down = scores_of(routes.steps(run, **options), -2)
+    total = down.text.sum() + (0 if down.source is None else down.source.sum())
+    assert float(total) == pytest.approx(got.held, abs=1e-6)
+    assert got.held < 1
+    assert (got.edges.kind == "mlp").any() == feed_forward
+
+
+def test_steps_above_a_threshold_leave_out_what_is_below_it(run: Run) -> None:
+    for plain, kept in zip(
+        routes.steps(run, feed_forward=False), routes.steps(run, threshold=0.1, feed_forward=False), strict=True
+    ):
+        torch.testing.assert_close(kept.weights, torch.where(plain.weights >= 0.1, plain.weights, 0))
+        torch.testing.assert_close(kept.kept, torch.where(plain.kept >= 0.1, plain.kept, 0))
+        assert float(kept.weights.sum()) < float(plain.weights.sum())
+
+
+def test_steps_of_a_share_keep_the_fewest_edges_of_each_query_that_hold_it(run: Run) -> None:
+    for plain, kept in zip(
+        routes.steps(run, feed_forward=False), routes.steps(run, share=0.6, feed_forward=False), strict=True
+    ):
+        for query in range(len(plain.kept)):
+            every, some = (torch.cat([s.weights[query], s.kept[query, None]]) for s in (plain, kept))
+            left = sorted(some[some > 0].tolist(), reverse=True)
+            assert left == pytest.approx(sorted(every.tolist(), reverse=True)[: len(left)])
+            assert sum(left) >= 0.6 - 1e-6
+            assert sum(left[:-1]) < 0.6
 
 
 @pytest.mark.parametrize(
@@ -236,4 +271,7 @@ def test_steps_of_routes_are_the_masses_of_routes_with_every_edge() -> None:
 def test_routes_that_cannot_be_are_refused(options: dict, said: str) -> None:
     run = take_apart(attnviz.wrap_model(small.grouped()), input_ids=small.ids(5))
     with pytest.raises(InputError, match=said):
-        routes.routes(run, **options)
+        routes.information_flow_routes(run, **options)
+    if "query" not in options:
+        with pytest.raises(InputError, match=said):
+            next(routes.steps(run, **options))

@@ -1,7 +1,6 @@
 """Where heads write, found by structure: against transformers' own hidden states and plain hooks."""
 
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from attnviz.anatomy import Frozen
 from attnviz.edits import ScaleHeads, ZeroHeads
 from attnviz.errors import Unsupported
 from attnviz.flow.run import Run, take_apart
+from attnviz.watching import same, watching
 from benchmarks import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own, of old model types
@@ -137,7 +137,6 @@ def test_a_run_leaves_no_hook_and_changes_no_result() -> None:
     assert hooks_of(model.hf_model) == hooks
 
 
-@dataclass(frozen=True, eq=False)
 class Meeting(ScaleHeads):
     """An edit that changes nothing but waits inside the run for the other thread."""
 
@@ -199,7 +198,7 @@ def test_a_zeroed_head_writes_nothing_and_the_sums_hold(model_type: str) -> None
         if block.layer == 2:
             scale[1] = -0.5
         assert near(weights, block.attention.pattern()[0] * scale[:, None, None])
-        read = torch.cat([part for _, part in block.parts()])
+        read = block.added(torch.einsum("hqk,hkd->qkd", weights, block.values()))
         assert near(read.sum(1) + block.bias_part(), block.written)
         assert torch.equal(block.written, before.written) == (block.layer == 0)
 
@@ -219,3 +218,90 @@ def test_a_frozen_norm_is_linear_in_its_parts(centred: bool) -> None:
     parts = torch.stack([read - 2, torch.full_like(read, 2)], dim=1)
     assert near(frozen.linear(parts).sum(1) + frozen.bias, gave)
     assert Frozen.of(norm, read, gave * read) is None
+
+
+def test_hooks_can_be_called_with_and_without_keywords() -> None:
+    """Which of the two a thread does is read off the module after the hook was, and may have changed by then."""
+    linear, states = torch.nn.Linear(3, 2), torch.ones(1, 4, 3)
+    gave = torch.zeros(1, 4, 2)
+    with watching([linear]) as watch:
+        (before,), (after,) = linear._forward_pre_hooks.values(), linear._forward_hooks.values()
+        assert before(linear, (states,)) is None
+        assert after(linear, (states,), gave) is None
+        assert before(linear, (), {"input": states}) is None
+        assert after(linear, (), {"input": states}, gave) is None
+    assert [same(event.read, states) and same(event.gave, gave) for event in watch.events] == [True, True]
+    assert watch.spans == [(linear, 0, 0), (linear, 1, 1)]
+
+
+@pytest.mark.parametrize("side", ["register_forward_pre_hook", "register_forward_hook"])
+def test_hooks_may_go_while_another_thread_is_about_to_call_them(side: str) -> None:
+    model, ids = attnviz.wrap_model(small.grouped()), torch.tensor([small.ids(5)])
+    module, hooks = model.hf_model.model.layers[0].self_attn.o_proj, hooks_of(model.hf_model)
+    inside, gone, got = threading.Event(), threading.Event(), []
+
+    def wait(*_: Any) -> None:
+        """Stands before the watch's hooks: what is to be called has been read off the module by then."""
+        inside.set()
+        gone.wait(60)
+
+    def work() -> None:
+        try:
+            with torch.no_grad():
+                got.append(model.hf_model(input_ids=ids).logits)
+        except BaseException as error:
+            got.append(error)
+
+    with torch.no_grad():
+        expected = model.hf_model(input_ids=ids).logits
+    gate = getattr(module, side)(wait)
+    thread = threading.Thread(target=work)
+    try:
+        with watching(model.hf_model.modules()) as watch:
+            thread.start()
+            assert inside.wait(60)
+    finally:
+        gone.set()
+        thread.join()
+        gate.remove()
+    assert isinstance(got[0], torch.Tensor), got[0]
+    assert torch.equal(got[0], expected)
+    assert watch.events == []  # another thread's are none of this one's
+    assert hooks_of(model.hf_model) == hooks
+
+
+@pytest.mark.parametrize("build", [small.grouped, small.gpt2], ids=["linear", "conv1d"])
+def test_a_projection_is_the_models_own_and_not_a_copy_in_each_run(build: Any) -> None:
+    model = attnviz.wrap_model(build())
+    first, second = (take_apart(model, input_ids=small.ids(n)) for n in (5, 9))
+    held = {x.untyped_storage().data_ptr() for x in model.hf_model.parameters()}
+    for a, b in zip(first.blocks, second.blocks, strict=True):
+        assert a.weight.untyped_storage().data_ptr() == b.weight.untyped_storage().data_ptr()
+        assert a.weight.untyped_storage().data_ptr() in held
+        assert not a.weight.requires_grad
+
+
+def test_a_bfloat16_projection_is_made_float32_once_for_all_runs() -> None:
+    model = attnviz.wrap_model(small.grouped().bfloat16())
+    first, second = (take_apart(model, input_ids=small.ids(n)) for n in (5, 9))
+    for a, b in zip(first.blocks, second.blocks, strict=True):
+        assert a.weight.dtype == torch.float32
+        assert a.weight.data_ptr() == b.weight.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_projection_whose_weights_changed_is_read_again(dtype: torch.dtype) -> None:
+    model = attnviz.wrap_model(small.grouped().to(dtype))
+    before = take_apart(model, input_ids=small.ids(5)).blocks[0].weight.clone()
+    with torch.no_grad():
+        model.hf_model.model.layers[0].self_attn.o_proj.weight.mul_(2)
+    torch.testing.assert_close(take_apart(model, input_ids=small.ids(5)).blocks[0].weight, 2 * before)
+
+
+def test_the_bytes_of_a_run_are_those_of_its_own_tensors() -> None:
+    model = attnviz.wrap_model(small.grouped())
+    short, long = (take_apart(model, input_ids=small.ids(n)) for n in (10, 20))
+    assert long.nbytes == 2 * short.nbytes  # nothing in it is the model's
+    kinds = 1 + 2 * 5  # what is embedded; of each layer: read and written by heads, behind them, fed, behind that
+    states = kinds * 10 * 32 * 4
+    assert short.trace.nbytes + 0.5 * states <= short.nbytes <= short.trace.nbytes + 1.5 * states

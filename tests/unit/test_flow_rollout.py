@@ -14,7 +14,7 @@ import attnviz
 from attnviz import Head, Sinks, Trace, View
 from attnviz.errors import HeadError, InputError, ShapeError, Unsupported
 from attnviz.flow.mixing import Scores, Stack, Step, steps
-from attnviz.flow.rollout import rollout, rollout_steps, scores_of
+from attnviz.flow.rollout import rollout, scores_of
 from attnviz.trace import Stored
 from attnviz.units import Units
 
@@ -121,12 +121,9 @@ def test_rows_that_sum_to_less_stay_less() -> None:
 def test_two_texts_are_a_naive_loop(seed: int) -> None:
     stack = random_stack(seed)
     expected = torch.tensor(by_loop(stack, 3, 4), dtype=torch.float64)
-    rolled = rollout_steps(iter(stack))
-    assert rolled.source is not None
-    torch.testing.assert_close(torch.cat([rolled.source, rolled.text], -1), expected)
     torch.testing.assert_close(expected.sum(-1), torch.ones(4, dtype=torch.float64))
-    for query in (0, 2, -1):
-        scores = scores_of(stack, query)
+    for query in (0, 1, 2, -1):
+        scores = scores_of(iter(stack), query)
         assert scores.source is not None
         torch.testing.assert_close(torch.cat([scores.source, scores.text]), expected[query])
     mean = scores_of(stack, None)
@@ -143,7 +140,7 @@ def test_a_level_is_the_top_of_the_steps_below_it() -> None:
             torch.testing.assert_close(scores.text, below.text)
             torch.testing.assert_close(scores.source, below.source)
     # Up to the encoder's top, a state of the source is explained, and no text.
-    encoder = rollout_steps(stack[:2]).text
+    encoder = stack[1].matrix().double() @ stack[0].matrix().double()
     scores = scores_of(stack, 1, level=2)
     assert scores.source is not None
     torch.testing.assert_close(scores.source, encoder[1])
@@ -190,10 +187,11 @@ def test_the_dates_model_reads_encoder_then_each_decoder_layer(dates: Trace) -> 
         *((site, layer) for layer in dates.layers("decoder") for site in ("decoder", "cross")),
     ]
     torch.testing.assert_close(made[n + 1].weights, 0.5 * dates.pattern(0, site="cross").mean(0))
-    rolled = rollout_steps(made)
-    assert rolled.source is not None
-    torch.testing.assert_close(rolled.text.sum(-1) + rolled.source.sum(-1), torch.ones(len(dates.tokens)))
-    with pytest.raises(InputError, match=r"rollout_steps\(steps\(trace\)\)"):
+    for query in (0, 3, -1):
+        scores = scores_of(made, query)
+        assert scores.source is not None
+        assert float(scores.text.sum() + scores.source.sum()) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(InputError, match=r"scores_of\(mixing\.steps\(trace\), query\)"):
         rollout(dates)
 
 

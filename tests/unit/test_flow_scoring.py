@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attnviz.errors import InputError, ShapeError
-from attnviz.flow.scoring import agreement, over_texts, position_only, table
+from attnviz.flow.scoring import agreement, over_texts, table
 
 
 def spearman_by_hand(x: list[float], y: list[float]) -> float:
@@ -113,27 +113,10 @@ def test_one_text_has_a_mean_and_no_interval() -> None:
     assert np.isnan(row.top3_high)
 
 
-@pytest.mark.parametrize("query", [None, 0, 3, -1])
-def test_the_causal_baseline_is_rollout_of_even_attention(query: int | None) -> None:
-    even = 0.7 * np.tril(np.ones((6, 6))) / np.arange(1, 7)[:, None] + 0.3 * np.eye(6)
-    rolled = np.linalg.matrix_power(even, 4)
-    expected = rolled.mean(0) if query is None else rolled[query]
-    np.testing.assert_allclose(position_only(6, query, n_layers=4, residual=0.3), expected, atol=1e-12)
-
-
-def test_the_other_baseline_is_nearness() -> None:
-    assert position_only(4, 1, causal=False).tolist() == [1 / 2, 1, 1 / 2, 1 / 3]
-    assert position_only(3, None, causal=False).tolist() == [1, 1 / 2, 1 / 3]
-
-
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ShapeError, match="same tokens, got 3 and 2"):
         agreement([1, 2, 3], [1, 2])
     with pytest.raises(ShapeError, match=r"shape \(1, 3\)"):
         agreement([[1, 2, 3]], [[1, 2, 3]])
-    with pytest.raises(InputError, match="position from 0 to 3"):
-        position_only(4, 4)
-    with pytest.raises(InputError, match="n counts tokens"):
-        position_only(0)
     with pytest.raises(InputError, match="n_boot"):
         over_texts([], n_boot=0)

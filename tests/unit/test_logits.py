@@ -11,8 +11,9 @@ from test_relevance import bart
 
 import attnviz
 from attnviz.edits import Head, ZeroHeads
-from attnviz.errors import MetricError, Unsupported
-from attnviz.flow.logits import Attribution, attribution, lens, promotes
+from attnviz.errors import InputError, MetricError, Unsupported
+from attnviz.flow import logits as reading
+from attnviz.flow.logits import Attribution, Unembedding, attribution, edge_logits, lens, promotes
 from attnviz.flow.run import Run, take_apart
 from attnviz.flow.target import Aim, Target
 from attnviz.models import Model
@@ -190,3 +191,102 @@ def test_what_cannot_be_attributed_is_refused_with_the_reason(minilm: Model) -> 
         attribution(run, minilm, Target(other="A ship.").aim(minilm, run.trace))
     with pytest.raises(Unsupported, match="no output projection"):
         lens(run, minilm, 0)
+
+
+KINDS = {**BUILDS, "soft-capped": tiny.soft_capped}
+
+
+@pytest.mark.parametrize("build", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("target", [Target(3, 7, 11), Target(-1)], ids=["foil", "alone"])
+def test_an_edges_logits_over_all_keys_are_its_heads_row(build: Callable[[], Any], target: Target) -> None:
+    model, run = taken_apart(build)
+    aim = target.aim(model, run.trace)
+    assert aim.query is not None
+    frame = attribution(run, model, aim).frame()
+    for block in (block for block in run.blocks if block.site != "encoder"):
+        n_keys = block.attention.value.shape[2]
+        each = [edge_logits(run, model, block, aim.query, key, aim) for key in range(n_keys)]
+        rows = frame[(frame.part == "head") & (frame.site == block.site) & (frame.layer == block.layer)]
+        expected = torch.tensor(rows.logits.tolist())
+        torch.testing.assert_close(torch.stack(each).sum(0), expected, atol=1e-4, rtol=1e-4)
+        several = edge_logits(run, model, block, aim.query, [0, 2, -n_keys], aim)
+        torch.testing.assert_close(several, each[0] + each[2], atol=1e-5, rtol=1e-4)
+        assert float(expected.abs().max()) > 0
+
+
+def test_an_edge_promotes_what_its_part_of_the_heads_output_does() -> None:
+    model, run = taken_apart(tiny.gpt2)
+    block, head, query = run.blocks[0], 2, 4
+    n_tokens = model.hf_model.config.vocab_size
+
+    def logits(**keys: Any) -> torch.Tensor:
+        """[vocab], from a table of all tokens."""
+        told = promotes(run, model, block, head, query, n_tokens, **keys).drop_duplicates("token_id")
+        return torch.tensor(told.sort_values("token_id").logits.tolist())
+
+    edges = [logits(keys=key) for key in range(query + 1)]
+    torch.testing.assert_close(torch.stack(edges).sum(0), logits(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits(keys=[1, 3]), edges[1] + edges[3], atol=1e-4, rtol=0)
+    assert not logits(keys=query + 1).any()  # a later token is not read
+    own = edge_logits(run, model, block, query, 1, Target(query, 7, 11).aim(model, run.trace))
+    assert float(own[head]) == pytest.approx(float(edges[1][7] - edges[1][11]), abs=1e-4)
+
+
+def test_edges_that_write_to_no_logit_are_refused(minilm: Model) -> None:
+    model, run = taken_apart(bart)
+    aim = Target(-1, 7).aim(model, run.trace)
+    with pytest.raises(Unsupported, match="encoder"):
+        edge_logits(run, model, run.blocks[0], 0, 0, aim)
+    with pytest.raises(InputError, match="key is a position from 0 to 8"):
+        edge_logits(run, model, run.blocks[-1], 0, 9, aim)
+    with pytest.raises(InputError, match="query is a position from 0 to 4"):
+        promotes(run, model, run.blocks[-1], 0, 5, keys=[0])
+    run = take_apart(minilm, "A boat.")
+    with pytest.raises(MetricError, match="similarity"):
+        edge_logits(run, minilm, run.blocks[0], 0, 0, Target(other="A ship.").aim(minilm, run.trace))
+
+
+def test_the_projection_is_checked_once_a_run_and_at_few_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = attnviz.wrap_model(tiny.grouped(), name="tiny")
+    run = take_apart(model, input_ids=tiny.ids(300))
+    read: list[int] = []
+    plain = Unembedding.of_states
+
+    def counted(self: Unembedding, states: torch.Tensor) -> torch.Tensor:
+        read.append(states.numel() // states.shape[-1])
+        return plain(self, states)
+
+    monkeypatch.setattr(Unembedding, "of_states", counted)
+    aim = Target(-1, 7).aim(model, run.trace)
+    attribution(run, model, aim)
+    checked = sum(read)
+    assert 0 < checked <= 16
+    for _ in range(3):
+        attribution(run, model, aim)
+    promotes(run, model, run.blocks[0], 0, -1)
+    assert sum(read) == checked + 1  # what the head promotes
+
+
+def test_an_attribution_says_what_it_divides() -> None:
+    model, run = taken_apart(tiny.grouped)
+    logits = run.trace.raw_logits
+    assert logits is not None
+    alone = attribution(run, model, Target(3, 7).aim(model, run.trace))
+    assert alone.title == "logit of '#7' minus the mean logit at position 3"
+    assert alone.total == pytest.approx(float(logits[3, 7] - logits[3].mean()), abs=1e-5)
+    against = attribution(run, model, Target(3, 7, 11).aim(model, run.trace))
+    assert against.title == "logit of '#7' minus that of '#11' at position 3"
+    assert against.total == pytest.approx(float(logits[3, 7] - logits[3, 11]), abs=1e-5)
+
+
+def test_a_bfloat16_projection_is_read_in_parts_as_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_ROWS", 10)
+    model = attnviz.wrap_model(tiny.grouped().bfloat16(), name="tiny")
+    run = take_apart(model, input_ids=tiny.ids(9))
+    head = Unembedding.of(run, model)
+    assert head.weight.dtype == torch.bfloat16
+    torch.testing.assert_close(head.of_states(run.last), run.last @ model.hf_model.lm_head.weight.float().T)
+    aim = Target(-1, 7).aim(model, run.trace)
+    assert head.towards(aim).dtype == torch.float32
+    told = attribution(run, model, aim)
+    assert float(told.frame().logits.sum()) == pytest.approx(told.total, abs=0.1)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import tiny
 import torch
 import transformers
 
@@ -14,7 +15,6 @@ from attnviz.flow import variants
 from attnviz.flow.target import Target
 from attnviz.flow.variants import Variant, Variants
 from attnviz.flow.yardsticks import Effects, yardstick
-from tests.unit import tiny
 
 IDS = tiny.ids()
 TEXT = "Mary gave John the keys of her"
@@ -184,11 +184,11 @@ def test_an_encoder_decoders_source_and_written_tokens(dates: Model) -> None:
         "replace": lambda given, j: replaced(given, j, 20),
     }
     for how, change in changes.items():
-        found = yardstick(dates, text, target_text=written, aim_target=target, how=how, neutral=20)
+        found = yardstick(dates, text, written, aim_target=target, how=how, neutral=20)
         near(found.text, [nan, *(clean - plain(source, change(seen, j)) for j in range(1, query + 1)), *unseen])
         assert found.source is not None
         near(found.source, [*(clean - plain(change(source, j), seen) for j in range(len(source) - 1)), nan])
-    drawn = yardstick(dates, text, target_text=written, aim_target=target, how="resample")
+    drawn = yardstick(dates, text, written, aim_target=target, how="resample")
     assert drawn.source is not None
     assert torch.isnan(drawn.source).nonzero().flatten().tolist() == [len(source) - 1]
     assert torch.isnan(drawn.text).nonzero().flatten().tolist() == [0]
