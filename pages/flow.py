@@ -30,6 +30,8 @@ try:
         label_visibility="collapsed",
         on_change=lambda: select(aspect=st.session_state["flow-aspect"] or selection().aspect),
     )
+    if selection().aspect != "graph" and selection().level is not None:
+        say.caption("The state to explain was chosen for the graph alone. Here the last layer's state is explained.")
     if selection().aspect == "graph":
         graph_view(subject, focus)
     elif selection().aspect == "methods":

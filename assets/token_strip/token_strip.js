@@ -121,6 +121,7 @@ function createStrip(root, instance) {
     }
     chips[data.target]?.classList.add("key");
     chips[data.selected]?.classList.add("query");
+    chips[data.selected]?.setAttribute("data-role", data.selected_word);
     chips[data.selected]?.setAttribute("aria-selected", "true");
     setCursor(cursor);
   }
@@ -155,7 +156,7 @@ function createStrip(root, instance) {
       scale.append(make("span", "name", data.value_name), bar, make("span", "", words));
       items.push(scale);
     }
-    if (data.selected !== null) items.push(item("query", "query"));
+    if (data.selected !== null) items.push(item("query", data.selected_word));
     if (data.target !== null) items.push(item("key", "key"));
     if (weights.some(Number.isNaN)) items.push(make("span", "item dimmed", data.unseen_word));
     if (data.marks) items.push(item("marked", "marked: drag or Ctrl-click"));
@@ -171,12 +172,12 @@ function createStrip(root, instance) {
     data.kinds[i] ? `${between}${data.kinds[i]} token` : "",
   ];
 
-  const roles = (i) => (i === data.selected ? ", query" : "") + (i === data.target ? ", key" : "") + (marks.has(i) ? ", marked" : "");
+  const roles = (i) => (i === data.selected ? `, ${data.selected_word}` : "") + (i === data.target ? ", key" : "") + (marks.has(i) ? ", marked" : "");
   const keyboardHere = () => flow.matches(":focus-visible");
   function showReadout() {
     const i = hover ?? (keyboardHere() ? cursor : data.target ?? data.selected);
     readout.classList.toggle("idle", chips[i] === undefined);
-    const idle = `Point at a token to read it; click to make it the ${data.picks}.`;
+    const idle = `Point at a token to read it; click to make it the ${data.picks === "key" ? "key" : data.selected_word}.`;
     fillText(readout, chips[i] ? [...(hover === null && i === data.target ? ["key "] : []), ...describe(i, " · ")] : [idle]);
   }
 

@@ -16,6 +16,7 @@ from attnviz.embedded import EMBEDDED
 from attnviz.errors import HeadError
 from attnviz.figures.drawing import Scale
 from attnviz.figures.palette import PALETTES, Palette
+from attnviz.heads.detectors import DETECTORS
 from attnviz.info import ModelInfo
 from attnviz.tokens import Token
 from attnviz.trace import Trace
@@ -28,9 +29,13 @@ SAVED = "saved trace"  # stands for a model where a file of Trace.save is looked
 SCORES = ("between", "sink", "entropy", "previous", "distance")
 SCALES: tuple[Scale, ...] = get_args(Scale)
 COMPARISONS = ("texts", "models", "templates")
-GRAPHS = ("position", "rollout", "norms", "alti", "routes", "zeroing")  # the layered ones of attnviz.flow.methods
+# The layered ones of attnviz.flow.methods.
+GRAPHS = ("position", "rollout", "norms", "norms-attention", "alti", "routes", "zeroing")
 ASPECTS = ("graph", "methods", "writes")
-_NUMBERS = ("layer", "head", "query", "key", "other_layer", "other_head", "goal", "level", "answer", "foil")
+PROBES = ("induction", "copy", "position")  # detectors with texts of their own
+FACETS = ("detectors", "families")
+LIKENESS = ("attends", "writes")
+_NUMBERS = ("layer", "head", "query", "key", "other_layer", "other_head", "goal", "level", "answer", "foil", "labelled")
 _KEY = address.matching(r"[A-Za-z0-9_-]{16,64}", "a key of this app")
 _NAME = address.matching(r".{1,300}", "a name of at most 300 characters")
 
@@ -76,6 +81,11 @@ class Selection:
                 has passed, None: all. answer, foil: ids of the tokens that are explained and compared with
     method      that draws the graph of an explanation: one of GRAPHS; "" leaves the choice to the page
     aspect      of an explanation: one of ASPECTS
+    detector    what heads are measured by over many texts: one of attnviz.heads.DETECTORS or PROBES; sink_in: with the
+                sink left in
+    facet, likeness        what the Heads page shows, one of FACETS; by what heads are alike, one of LIKENESS
+    corpus, other_corpus   keys of texts that the shelf holds; "" for the embedded sentences, or for none beside them.
+                labelled: number of the label whose texts are shown; None: all of them
     """
 
     model: str = ""
@@ -114,6 +124,13 @@ class Selection:
     foil: int | None = None
     method: str = ""
     aspect: str = ASPECTS[0]
+    detector: str = "previous"
+    sink_in: bool = False
+    facet: str = FACETS[0]
+    likeness: str = LIKENESS[0]
+    corpus: str = ""
+    other_corpus: str = ""
+    labelled: int | None = None
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> tuple[Selection, list[str]]:
@@ -222,6 +239,12 @@ _FIELDS: dict[str, address.Field] = {
     "filling": _KEY,
     "method": address.one_of(GRAPHS),
     "aspect": address.one_of(ASPECTS),
+    "detector": address.one_of((*DETECTORS, *PROBES)),
+    "sink_in": address.switch(),
+    "facet": address.one_of(FACETS),
+    "likeness": address.one_of(LIKENESS),
+    "corpus": _KEY,
+    "other_corpus": _KEY,
 }
 _DEFAULTS = {field.name: field.default for field in fields(Selection)}
 

@@ -1,69 +1,41 @@
-"""The Flow page, run by Streamlit's own test harness; and its lines of Python, run as people would."""
+"""The Flow page, run by Streamlit's own test harness."""
 
 import dataclasses
-import html
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
 import torch
-from streamlit.testing.v1 import AppTest
+from flow_page import ALL, FIRST, HOSTILE, MODELS, SHORT, assert_fine, hold, opened, params, rows_of, said
 
 import attnviz
+from attnviz.flow.contributions import edge_heads
+from attnviz.flow.logits import edge_logits, promotes
 from attnviz.flow.methods import METHODS
+from attnviz.flow.mixing import Scores
+from attnviz.flow.run import Run, take_apart
+from attnviz.flow.target import Target
 from attnviz.trace import Stored, Trace
 from attnviz.ui import work
-from attnviz.ui.flow import finding, keeping
+from attnviz.ui.flow import finding, keeping, side_by_side
 from attnviz.ui.selection import GRAPHS, Selection
-from attnviz.ui.session import examples, stores
-
-ROOT = Path(__file__).parents[2]
-SECONDS = 120
-FIRST = examples()[0]["text"]
-HOSTILE = "<img src=x onerror=alert(1)> </script> *bold* $x$"
-SHORT = "Mary gave John a"
-
-
-MODELS: dict[str, attnviz.Model] = {}
+from attnviz.ui.session import stores
+from attnviz.units import units_of
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _models(smollm2: attnviz.Model, minilm: attnviz.Model) -> None:
-    """Opened once: three models in turn would push one another out of the server's pool."""
-    MODELS.update(smollm2=smollm2, minilm=minilm, dates=attnviz.load_model("dates"))
+    hold(smollm2, minilm)
 
 
-def opened(**parameters: str) -> AppTest:
-    name = parameters.get("model", "smollm2")
-    stores().models.put(name, MODELS[name])
-    test = AppTest.from_file(str(ROOT / "pages/flow.py"), default_timeout=SECONDS)
-    for name, value in parameters.items():
-        test.query_params[name] = value
-    return test.run()
-
-
-def assert_fine(test: AppTest) -> None:
-    assert [exception.message for exception in test.exception] == []
-    assert [error.value for error in test.error] == []
-
-
-def params(test: AppTest) -> dict[str, str]:
-    return {name: value if isinstance(value, str) else value[-1] for name, value in test.query_params.items()}
-
-
-def said(test: AppTest) -> str:
-    """All that stands in captions, as people read it."""
-    bodies = [element.proto.body for element in test.get("html")]
-    return " ".join(html.unescape(re.sub(r"</?p[^>]*>", "", body)) for body in bodies)
-
-
-def rows_of(test: AppTest) -> list[str]:
-    """The rows of bars, by the names that the table of agreement has."""
-    table = test.dataframe[0].value
-    return list(dict.fromkeys([*table["a"], *table["b"]]))
+def test_scores_differ_on_either_side() -> None:
+    one, other = torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.4])
+    assert not side_by_side.differs(Scores(one, one.clone()), Scores(one.clone(), one))
+    assert side_by_side.differs(Scores(one, other), Scores(one, one))
+    assert side_by_side.differs(Scores(other, one), Scores(one, one))
+    assert side_by_side.differs(Scores(one), None)
+    assert not side_by_side.differs(Scores(one), Scores(one.clone()))
 
 
 def test_the_graphs_that_an_address_can_name_are_the_methods_with_layers() -> None:
@@ -95,7 +67,8 @@ def test_the_graph_is_drawn(parameters: dict[str, str]) -> None:
     wanted = parameters.get("method", "alti")
     assert METHODS[wanted].words in words
     heads = test.dataframe[0].value
-    assert list(heads.columns) == ["head", "attention", "contribution", "proximity"]
+    assert list(heads.columns)[:4] == ["head", "attention", "contribution", "proximity"]
+    assert ("to the target" in heads) == ("To the target: " in words)
     assert heads["contribution"].is_monotonic_decreasing
     assert "L" + params(test)["layer"] in test.pills(key="flow-head").options[0]
 
@@ -122,10 +95,10 @@ def test_answers_are_the_likeliest_and_what_comes_next() -> None:
     answers.set_value(trace.tokens[9].id).run()
     assert_fine(test)
     assert params(test)["answer"] == str(trace.tokens[9].id)
-    assert "log-probability of ' John' at position 8" in said(test)
+    assert "Explained: logit of ' John' minus the mean logit at position 8" in said(test)
     test.selectbox(key="flow-foil").set_value(int(trace.predictions(8, 1).token_id[0])).run()
     assert_fine(test)
-    assert "logit of ' John' minus logit of" in said(test)
+    assert "logit of ' John' minus that of" in said(test)
 
 
 def test_a_picked_head_is_the_selected_one() -> None:
@@ -143,28 +116,30 @@ def test_few_edges_are_a_sankey_diagram_too() -> None:
     test = opened(share="0.2", method="alti")
     test.segmented_control(key="flow-as").set_value("Sankey").run()
     assert_fine(test)
+    assert "pick edges and nodes in the graph" in said(test)
     assert len(test.get("plotly_chart")) == 1
 
 
 @pytest.mark.parametrize(
     ("parameters", "rows"),
     [
-        ({"with_text": SHORT}, 9),
-        ({"model": "minilm"}, 8),
-        ({"model": "minilm", "with_text": HOSTILE, "with_other": HOSTILE}, 9),
-        ({"model": "dates"}, 9),
-        ({"model": "dates", "unit": "word", "sinks": "hide"}, 15),
+        ({"with_text": SHORT}, ALL),
+        ({"model": "minilm"}, ALL[:-1]),
+        ({"model": "minilm", "with_text": HOSTILE, "with_other": HOSTILE}, ALL),
+        ({"model": "dates"}, ALL),
+        ({"model": "dates", "unit": "word", "sinks": "hide"}, [*ALL, *(f"{name}, without sinks" for name in ALL[:-1])]),
+        (
+            {"model": "dates", "sinks": "value-norm"},
+            [*ALL, *(f"{name}, without sinks" for name in ("Last layer", "Rollout", "Max-flow"))],
+        ),
     ],
     ids=str,
 )
-def test_every_method_is_shown_side_by_side(parameters: dict[str, str], rows: int) -> None:
+def test_every_method_is_shown_side_by_side(parameters: dict[str, str], rows: list[str]) -> None:
     test = opened(aspect="methods", **parameters)
     assert_fine(test)
-    names = rows_of(test)
-    assert names[0] == "Position alone"
-    assert len(names) >= rows
-    assert any("without sinks" in name for name in names) == ("sinks" in parameters)
-    assert "do not look at what is predicted" in said(test)
+    assert rows_of(test) == rows
+    assert "Only gradient relevance and the yardsticks look at what is predicted" in said(test)
     expanders = [expander.label for expander in test.expander]
     assert ("1 not offered here" in expanders) == (parameters == {"model": "minilm"})
 
@@ -235,7 +210,7 @@ def test_a_saved_trace_has_what_attention_alone_says(aspect: str, monkeypatch: p
     assert "comes without" in said(test) or "Attention alone" in said(test)
     if aspect == "methods":
         assert {"Position alone", "Last layer", "Rollout", "Max-flow"} == set(rows_of(test))
-        assert "5 not offered here" in [expander.label for expander in test.expander]
+        assert "6 not offered here" in [expander.label for expander in test.expander]
     if aspect == "graph":
         assert list(test.dataframe[0].value.columns) == ["head", "attention"]
         assert METHODS["rollout"].words in said(test)
@@ -263,7 +238,7 @@ def test_a_long_text_keeps_rollout_and_says_what_else_there_is(monkeypatch: pyte
     test = opened(aspect="methods")
     assert_fine(test)
     assert rows_of(test) == ["Position alone", "Last layer", "Rollout"]
-    assert "6 not offered here" in [expander.label for expander in test.expander]
+    assert "7 not offered here" in [expander.label for expander in test.expander]
     for aspect in ("graph", "writes"):
         test = opened(aspect=aspect)
         assert [exception.message for exception in test.exception] == []
@@ -277,96 +252,129 @@ def test_value_zeroing_is_not_offered_for_texts_where_it_takes_minutes(monkeypat
     assert "Value zeroing" not in rows_of(test)
     test = opened(model="minilm", method="zeroing")
     assert [exception.message for exception in test.exception] == []
-    assert "value zeroing runs every layer again" in test.error[0].value
+    assert "value zeroing takes each token" in test.error[0].value
 
 
-@pytest.fixture(scope="module")
-def copied() -> Any:
-    """copied(lines): what the lines leave behind, run as a file of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(go.Figure, "show", lambda figure: None)
-        patch.setattr(attnviz, "load_model", MODELS.__getitem__)
-
-        def run(lines: str) -> dict[str, Any]:
-            assert all(len(line) <= 100 for line in lines.split("\n")), lines
-            names: dict[str, Any] = {}
-            exec(compile(lines, "copied.py", "exec"), names)
-            return names
-
-        yield run
-
-
-def code(test: AppTest, function: str) -> str:
-    return next(element.value for element in test.code if f"attnviz.figures.{function}(" in element.value)
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {"method": "rollout", "sinks": "hide", "unit": "word"},
-        {"chat": "1", "with_text": SHORT},
-        {"model": "dates"},
-        {"model": "minilm", "with_text": HOSTILE, "share": "0.4"},
-    ],
-    ids=str,
-)
-def test_the_lines_draw_the_graph_and_the_edge(copied: Any, parameters: dict[str, str]) -> None:
-    test = opened(**parameters)
-    assert_fine(test)
-    graph = copied(code(test, "flow.sankey"))["graph"]
-    held = re.search(r"holding ([\d.]+)%", said(test))
-    assert held is not None
-    assert 100 * graph.held == pytest.approx(float(held[1]), abs=0.06)
-    heads = copied(code(test, "flow.bars"))["columns"]["attention"]
-    np.testing.assert_allclose(heads, test.dataframe[0].value["attention"], atol=1e-5)
-
-
-def test_the_lines_draw_a_graph_of_many_edges_by_the_heaviest(copied: Any) -> None:
-    test = opened(model="minilm", share="1")
-    assert_fine(test)
-    graph = copied(code(test, "flow.sankey"))["graph"]
-    assert 0 < len(graph.edges) <= 400 < graph.n_edges_all
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {"model": "minilm", "with_text": SHORT, "with_other": HOSTILE, "sinks": "hide"},
-        {"model": "dates", "unit": "word"},
-    ],
-    ids=str,
-)
-def test_the_lines_hold_the_methods_side_by_side(copied: Any, parameters: dict[str, str]) -> None:
-    test = opened(aspect="methods", **parameters)
-    test.pills(key="flow-yardsticks").set_value(["delete"]).run()
-    assert_fine(test)
-    table = copied(code(test, "flow.agreement_map"))["table"]
-    shown = test.dataframe[0].value
-    pairs = {(a, b): value for a, b, value in zip(table["a"], table["b"], table["spearman"], strict=True)}
-    assert [pairs[pair] for pair in zip(shown["a"], shown["b"], strict=True)] == pytest.approx(
-        shown["spearman"].tolist(), abs=1e-6, nan_ok=True
-    )
-
-
-def test_the_lines_write_the_attribution_and_the_lens(copied: Any) -> None:
-    test = opened(aspect="writes", goal="8")
-    assert_fine(test)
-    found = copied(code(test, "attribution.attribution_map"))["found"]
-    total = re.search(r"come to (-?[\d.]+) logits", said(test))
-    assert total is not None
-    assert found.total == pytest.approx(float(total[1]), abs=2e-3)
-    lens = copied(code(test, "attribution.lens_map"))["lens"]
-    assert set(lens["layer"]) == set(range(-1, 30))
-
-
-def test_the_lines_run_the_set_of_texts(copied: Any) -> None:
+def test_a_batch_leaves_out_what_is_too_long_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "MOST_TOKENS", 30)
     test = opened(aspect="methods", model="dates")
-    test.text_area(key="flow-texts").set_value("1 May 1998\n3 June 2001").run()
+    test.pills(key="flow-texts-hows").set_value([]).run()
+    test.text_area(key="flow-texts").set_value("1 May 1998\n" + "May " * 8 + "\n" + "May " * 20 + "\n3 June 2001").run()
     test.button(key="flow-texts-run").click().run()
     assert_fine(test)
-    lines = next(element.value for element in test.code if "over_texts" in element.value)
-    table, shown = copied(lines)["table"], test.dataframe[-1].value
-    assert table["spearman"].tolist() == pytest.approx(shown["spearman"].tolist(), abs=1e-6, nan_ok=True)
+    assert re.search(r"Text 2 was left out: \d+ tokens, and 30 are the most", said(test))
+    assert "Text 3 was left out: The text has 80 tokens, but dates reads at most 64" in said(test)
+    assert (test.dataframe[-1].value["n_texts"] + test.dataframe[-1].value["n_skipped"] == 2).all()
+
+
+def test_a_foil_that_is_the_answer_is_dropped_and_said() -> None:
+    likeliest = int(MODELS["smollm2"].trace(FIRST).predictions(-1, 1).token_id[0])
+    test = opened(aspect="writes", foil=str(likeliest))
+    assert_fine(test)
+    assert "not compared with itself" in said(test)
+    assert "foil" not in params(test)
+
+
+def test_an_edge_between_words_is_that_of_all_their_tokens() -> None:
+    text = "Antidisestablishmentarianism counterrevolutionaries"
+    trace = MODELS["smollm2"].trace(text)
+    units = units_of(trace.tokens, trace.text, "word")
+    (a, b), (c, d) = units.spans[1], units.spans[0]
+    assert min(b - a, d - c) > 1
+    test = opened(with_text=text, unit="word", layer="3", query=str(b - 1), key="0")
+    assert_fine(test)
+    block = take_apart(MODELS["smollm2"], text).blocks[3]
+    pairs = [edge_heads(block, q, k).set_index("head").sort_index() for q in range(a, b) for k in range(c, d)]
+    means = sum(pairs[1:], pairs[0]) / (b - a)
+    shown = test.dataframe[0].value.set_index("head").sort_index()
+    np.testing.assert_allclose(shown[list(means.columns)], means, atol=1e-5)
+    assert f"query {a}–{b - 1} “" in said(test)
+    assert "Over all tokens of both words" in said(test)
+
+
+def test_an_edge_into_the_target_says_what_it_writes_there() -> None:
+    likely = int(MODELS["smollm2"].trace(SHORT).predictions(-1, 1).token_id[0])
+    test = opened(with_text=SHORT, layer="5", head="1", query="3", key="0")
+    assert_fine(test)
+    model = MODELS["smollm2"]
+    run = take_apart(model, SHORT)
+    aim = Target(3, likely).aim(model, run.trace)
+    written = edge_logits(run, model, run.blocks[5], 3, [0], aim)
+    shown = test.dataframe[0].value.set_index("head").sort_index()["to the target"]
+    np.testing.assert_allclose(shown, written, atol=1e-4)
+    alone = test.dataframe[1].value
+    np.testing.assert_allclose(
+        alone["logits"], promotes(run, model, run.blocks[5], 1, 3, keys=[0])["logits"][:10], atol=1e-4
+    )
+    assert "What the head takes from key 0" in said(test)
+    test.toggle(key="flow-whole-head").set_value(True).run()
+    assert_fine(test)
+    whole = test.dataframe[1].value
+    np.testing.assert_allclose(whole["logits"], promotes(run, model, run.blocks[5], 1, 3)["logits"][:10], atol=1e-4)
+    test = opened(with_text=SHORT, layer="5", query="2", key="0")
+    assert "to the target" not in test.dataframe[0].value
+    assert "Edges into token 3 also say" in said(test)
+
+
+def test_a_run_too_large_for_the_cache_stays_with_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Run] = []
+
+    def counted(*arguments: Any, **options: Any) -> Run:
+        made.append(take_apart(*arguments, **options))
+        return made[-1]
+
+    cache = stores().traces
+    put = cache.put
+    monkeypatch.setattr(keeping, "take_apart", counted)
+    monkeypatch.setattr(
+        cache, "put", lambda key, kept: not isinstance(getattr(kept, "value", None), Run) and put(key, kept)
+    )
+    test = opened(with_text="A text of its own", method="alti")
+    test.selectbox(key="flow-method").set_value("norms").run()
+    test.pills(key="flow-head").set_value(4).run()
+    assert_fine(test)
+    assert len(made) == 1
+
+
+def test_a_run_is_taken_apart_once_for_both_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*arguments: Any, **options: Any) -> Run:
+        raise AssertionError("the run is there")
+
+    monkeypatch.setattr("attnviz.flow.methods.take_apart", never)
+    test = opened(aspect="methods", with_text="Another text of its own", sinks="hide")
+    assert_fine(test)
+    assert "ALTI, without sinks" in rows_of(test)
+
+
+def test_want_of_memory_is_not_kept_as_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **options: Any) -> Any:
+        raise attnviz.errors.OutOfMemory("No room.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finding.methods, "steps", full)
+        test = opened(aspect="methods", model="minilm", with_text="A third text of its own")
+        assert "No room" in test.error[0].value
+    test.button(key="try-again").click().run()
+    assert_fine(test)
+    assert rows_of(test) == ALL[:-1]
+
+
+def test_captions_say_what_a_choice_means_here() -> None:
+    test = opened(aspect="methods", model="minilm", with_text=SHORT, with_other=SHORT, goal="2")
+    assert_fine(test)
+    assert "so the token that was chosen above changes nothing here" in said(test)
+    test = opened(aspect="writes", level="4")
+    assert_fine(test)
+    assert "chosen for the graph alone" in said(test)
+
+
+def test_layers_without_attention_are_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = MODELS["minilm"].trace(SHORT, compact=True)
+    hybrid = dataclasses.replace(trace, info=dataclasses.replace(trace.info, n_layers=8))
+    monkeypatch.setattr(work, "trace_for", lambda *arguments: hybrid)
+    test = opened(model="minilm", method="rollout")
+    assert_fine(test)
+    assert "2 of the 8 layers have no attention" in said(test)
 
 
 def test_a_selection_keeps_its_target_in_the_address() -> None:

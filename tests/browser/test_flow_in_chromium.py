@@ -86,6 +86,10 @@ def test_from_a_target_by_an_edge_to_its_heads_map_and_back(visit: NewExplore) -
     ).first.click()
     flow.until(head=7)
     expect(flow.page.get_by_text("What L23H7 promotes and suppresses")).to_be_visible()
+    promoted = flow.page.locator(".attnviz-caption", has_text="this adds to each token directly")
+    expect(promoted).to_contain_text("takes from key 1 “␣Mary” and writes at query 13 “␣to”")
+    flow.page.get_by_text("The head's whole output").click()
+    expect(promoted).to_contain_text("from all keys together")
     address = flow.page.url
     flow.page.get_by_role("button", name="Open in Explore").click()
     expect(flow.page.get_by_text("Attention of L23H7")).to_be_visible()

@@ -45,6 +45,7 @@ def token_strip(
     label: str,
     value_name: str = "attention",
     unseen_word: str = "faded: not seen",
+    selected_word: str = "query",
     picks: Literal["query", "key"] = "query",
     link: str = "",
     on_pick: Callable[[int], None],
@@ -54,8 +55,8 @@ def token_strip(
 
     A weight of NaN marks a token the query cannot see, which the legend calls `unseen_word`. `kinds` [n] holds "",
     "special" or "template"; after a token with `breaks` [n] a new line starts; a token without `starts_word` [n] is
-    joined to the one before it. `selected` is the query and `target` the key; a click picks a new one of `picks`. With
-    no `value_name` there are no weights to speak of.
+    joined to the one before it. `selected` is the query and `target` the key; a click picks a new one of `picks`.
+    `selected_word` says what the selected token is where it is no query. With no `value_name` there are no weights.
 
     With `on_mark` several tokens can be marked, by Ctrl or Shift and a click, Shift+Enter, a long touch or dragging:
     on_mark(positions) gets all of them, ascending, () when the marks are cleared. `marked` are the marks, and
@@ -104,6 +105,7 @@ def token_strip(
             "label": label,
             "value_name": value_name,
             "unseen_word": unseen_word,
+            "selected_word": selected_word,
             "picks": picks,
             "link": link,
         },

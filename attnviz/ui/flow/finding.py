@@ -5,32 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
 
-from attnviz.edits import Head
-from attnviz.errors import AttnvizError, InputError, Unsupported
+from attnviz.errors import InputError, Unsupported
 from attnviz.figures.flow import MOST_SANKEY_EDGES
-from attnviz.flow import contributions, logits, methods
+from attnviz.flow import logits, methods
 from attnviz.flow.graph import MOST_EDGES, Graph, trace_down
 from attnviz.flow.methods import METHODS, explain
 from attnviz.flow.mixing import Scores, Stack
-from attnviz.flow.run import Block, Run
+from attnviz.flow.run import Run
 from attnviz.flow.yardsticks import Effects, yardstick
 from attnviz.trace import Trace
+from attnviz.ui.flow.asking import YARDSTICKS, Given, hashable
 from attnviz.ui.flow.keeping import ids_of, kept, run_of, too_long
 from attnviz.ui.flow.target import Subject
 from attnviz.ui.jobs import Job
 from attnviz.view import Sinks
 
+Options = Mapping[str, Any]  # of `methods.steps`
 MOST_ZEROED = 256  # tokens of a text for value zeroing
 LONG = ("position", "last", "rollout")  # methods that hold for longer ones
-YARDSTICKS = {
-    "delete": "Delete each token",
-    "replace": "Replace each token",
-    "resample": "Resample each token",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,25 +48,31 @@ def found_for(subject: Subject, names: Sequence[str], sinks: Sinks) -> Found:
     """The target explained by several methods; those that are not to be had here are refused with their reason."""
     model, trace, target = subject.model, subject.trace, subject.target
     run = None
-    if model is not None and target is None and not too_long(trace):
+    if model is not None and not too_long(trace):
         with suppress(InputError, Unsupported):  # the methods that read it say why it is not there
             run = run_of(subject)
     late = {name: reason for name in names if (reason := too_long_for(name, trace))}
     offered = [name for name in names if name not in late]
 
     def make(job: Job) -> Found:
-        if model is None or target is None or too_long(trace):
+        if unmeasured(subject) or model is None:
             return _without_outcome(subject, run, offered, sinks, job)
 
-        def report(title: str, done: int, total: int) -> None:
+        def report(title: str, done: float, total: int) -> None:
             job.report(title, done / total)
 
-        made = explain(model, **ids_of(trace), target=target, methods=offered, sinks=sinks, report=report)
+        given = {"run": run} if run is not None else ids_of(trace)
+        made = explain(model, **given, target=target, methods=offered, sinks=sinks, report=report)
         return Found(made.scores, made.refused, made.aim.query, made.aim.title, made.aim.unit)
 
-    key = (*subject.run, "scores", tuple(offered), subject.goal, target, sinks)
+    key = (*subject.run, "scores", tuple(offered), subject.goal, subject.aimed, sinks)
     found = cast(Found, kept(subject, key, "Explaining", make, _found_bytes))
     return Found(found.scores, {**found.refused, **late}, found.query, found.title, found.unit)
+
+
+def unmeasured(subject: Subject) -> bool:
+    """Whether methods are taken layer by layer, because no outcome can be measured."""
+    return subject.target is None or bool(too_long(subject.trace))
 
 
 def too_long_for(method: str, trace: Trace) -> str:
@@ -81,25 +83,30 @@ def too_long_for(method: str, trace: Trace) -> str:
     if method != "zeroing" or length <= MOST_ZEROED:
         return ""
     return (
-        f"The text has {length} tokens: value zeroing runs every layer again for each, and beyond {MOST_ZEROED} "
-        "that takes a minute or more. Shorten the text for it."
+        f"The text has {length} tokens: value zeroing takes each token's values away in every layer, and beyond "
+        f"{MOST_ZEROED} that takes a minute or more. Shorten the text for it."
     )
 
 
 def _without_outcome(subject: Subject, run: Run | None, names: Sequence[str], sinks: Sinks, job: Job) -> Found:
     """The methods that do not look at what is predicted."""
+    model, trace = subject.model, subject.trace
     found: dict[str, Scores] = {}
     refused: dict[str, str] = {}
-    for done, name in enumerate(names):
-        job.report(METHODS[name].title, done / len(names))
-        reads = METHODS[name].reads
-        if reads == "gradient" or (reads == "parts" and subject.model is None):
+    for before, name in enumerate(names):
+        title, reads = METHODS[name].title, METHODS[name].reads
+
+        def progress(done: int, total: int, title: str = title, before: int = before) -> None:
+            job.report(title, (before + done / max(total, 1)) / len(names))
+
+        progress(0, 1)
+        if reads == "gradient" or (reads == "parts" and model is None):
             refused[name] = subject.lacking
             continue
         try:
-            stack = methods.steps(name, subject.trace, run=run, model=subject.model, sinks=sinks)
-            found[name] = methods.scores(name, stack, subject.goal)
-        except AttnvizError as error:
+            stack = methods.steps(name, trace, run=run, model=model, sinks=sinks, progress=progress)
+            found[name] = methods.scores(name, stack, subject.goal, progress=progress)
+        except (InputError, Unsupported) as error:
             refused[name] = str(error)
     return Found(found, refused, subject.goal, "", "")
 
@@ -108,22 +115,23 @@ def _found_bytes(found: Found) -> int:
     return sum(s.text.nbytes + (0 if s.source is None else s.source.nbytes) for s in found.scores.values())
 
 
-def effects_for(subject: Subject, how: str) -> Effects:
-    """One yardstick; call it only for a subject that has a target."""
+def effects_for(subject: Subject, how: str, given: Given) -> Effects:
+    """One yardstick with these arguments; call it only for a subject that has a target."""
     model, target = subject.model, subject.target
     assert model is not None
     assert target is not None
 
     def make(job: Job) -> Effects:
         job.report("running the changed texts", 0.0)
-        return yardstick(model, **ids_of(subject.trace), aim_target=target, how=how, progress=job.step)
+        return yardstick(model, **ids_of(subject.trace), aim_target=target, how=how, progress=job.step, **given)
 
-    return cast(Effects, kept(subject, (*subject.run, "yardstick", how, target), YARDSTICKS[how], make))
+    key = (*subject.run, "yardstick", how, hashable(given), subject.aimed)
+    return cast(Effects, kept(subject, key, YARDSTICKS[how], make))
 
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """What each part writes to the target's logits; `parts` is `logits.Attribution.frame()`, `total` their sum."""
+    """What each part writes to the target's logits: `logits.Attribution` with its frame as `parts`."""
 
     parts: pd.DataFrame
     total: float
@@ -156,8 +164,8 @@ class Drawn:
     few: Callable[[], Graph]
 
 
-def graph_for(subject: Subject, method: str, share: float) -> Drawn:
-    """The graph of one method down from the subject's state, by units."""
+def graph_for(subject: Subject, method: str, share: float, options: Options) -> Drawn:
+    """The graph of one method, made with these options, down from the subject's state, by units."""
     trace, sinks, (query, level) = subject.trace, subject.view.sinks, subject.state
 
     if too_long_for(method, trace):
@@ -165,9 +173,10 @@ def graph_for(subject: Subject, method: str, share: float) -> Drawn:
     run = None if METHODS[method].reads == "attention" else run_of(subject)
 
     def make(job: Job) -> Stack:
-        return Stack.of(methods.steps(method, trace, run=run, model=subject.model, sinks=sinks))
+        model, told = subject.model, job.step
+        return Stack.of(methods.steps(method, trace, run=run, model=model, sinks=sinks, progress=told, **options))
 
-    of = (*subject.run, "stack", method, sinks)
+    of = (*subject.run, "stack", method, hashable(options), sinks)
     stack = cast(Stack, kept(subject, of, METHODS[method].title, make, _stack_bytes))
 
     source = subject.source_units
@@ -177,46 +186,13 @@ def graph_for(subject: Subject, method: str, share: float) -> Drawn:
     def draw(most: int) -> Graph:
         return trace_down(stack, labels, query, share=share, level=level, units=units, most=most)
 
-    key = (*subject.run, "graph", method, sinks, subject.state, share, subject.view.unit)
+    key = (*subject.run, "graph", method, hashable(options), sinks, subject.state, share, subject.view.unit)
     graph = kept(subject, key, "Tracing down", lambda job: draw(MOST_EDGES), lambda made: 80 * len(made.edges))
     return Drawn(graph, lambda: draw(MOST_SANKEY_EDGES))
 
 
 def _stack_bytes(stack: Stack) -> int:
     return sum(step.weights.nbytes + step.kept.nbytes for step in stack.steps)
-
-
-def heads_for(subject: Subject, site: str, layer: int, query: int, key: int) -> tuple[pd.DataFrame, str]:
-    """(head, attention and, where the model's parts can be told, contribution and proximity; else why not)."""
-    try:
-        run = run_of(subject)
-    except AttnvizError as error:
-        attention = subject.trace.layer(layer, site).pattern(queries=slice(query, query + 1))[0, :, 0, key]
-        return pd.DataFrame({"head": range(len(attention)), "attention": attention.double().cpu().numpy()}), str(error)
-
-    def make(job: Job) -> pd.DataFrame:
-        return contributions.edge_heads(block_of(run, site, layer), query, key)
-
-    key_of = (*subject.run, "heads", site, layer, query, key)
-    return cast(pd.DataFrame, kept(subject, key_of, "Taking the edge apart", make)), ""
-
-
-def block_of(run: Run, site: str, layer: int) -> Block:
-    """One block of a run."""
-    return next(block for block in run.blocks if (block.site, block.layer) == (site, layer))
-
-
-def promoted_for(subject: Subject, head: Head, query: int) -> pd.DataFrame:
-    """The tokens that a head's output at a query speaks for and against most."""
-    model, run = subject.model, run_of(subject)
-    assert model is not None
-    block = block_of(run, subject.trace.info.site(head.site), head.layer)
-
-    def make(job: Job) -> pd.DataFrame:
-        return logits.promotes(run, model, block, head.head, query)
-
-    key = (*subject.run, "promoted", head, query)
-    return cast(pd.DataFrame, kept(subject, key, "Reading what the head writes", make))
 
 
 def attribution_for(subject: Subject) -> Written:
@@ -227,20 +203,19 @@ def attribution_for(subject: Subject) -> Written:
 
     def make(job: Job) -> Written:
         aim = target.aim(model, run.trace)
-        parts = logits.attribution(run, model, aim).frame()
-        return Written(parts, float(parts["logits"].sum()), aim.title)
+        found = logits.attribution(run, model, aim)
+        return Written(found.frame(), found.total, found.title)
 
-    key = (*subject.run, "attribution", target)
+    key = (*subject.run, "attribution", subject.aimed)
     return cast(Written, kept(subject, key, "Attributing", make, lambda made: 100 * len(made.parts)))
 
 
 def lens_for(subject: Subject) -> tuple[pd.DataFrame, int]:
     """The logit lens at the goal, a row for each layer and token; and the id of the answer, which is always there."""
-    model, goal, target, run = subject.model, subject.goal, subject.target, run_of(subject)
+    model, goal, run = subject.model, subject.goal, run_of(subject)
     assert model is not None
     assert goal is not None
-    assert target is not None
-    answer = target.answer if isinstance(target.answer, int) else int(run.trace.predictions(goal, 1).token_id[0])
+    answer = subject.answer
 
     def make(job: Job) -> pd.DataFrame:
         return logits.lens(run, model, goal, answer=answer)

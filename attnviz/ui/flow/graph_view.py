@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from attnviz.errors import AttnvizError
+from attnviz.errors import InputError, Unsupported
 from attnviz.export import about
 from attnviz.figures.flow import MOST_SANKEY_EDGES, held_words, sankey
 from attnviz.figures.labels import model_words, run_words, sink_words
@@ -22,36 +23,38 @@ from attnviz.ui.selection import GRAPHS, Focus
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
 
-_AS = "attnviz_flow_drawn_as"
+_AS, _LEAST = "attnviz_flow_drawn_as", "attnviz_flow_routes_threshold"
 _CANVAS, _SANKEY = "Graph", "Sankey"
 
 
 def graph_view(subject: Subject, focus: Focus) -> None:
     """The graph, what it is and is not, and the selected edge's heads."""
-    _controls(subject)
+    options, corner = _controls(subject)
     if keeping.too_long(subject.trace):
         say.caption(keeping.too_long(subject.trace), "The methods aspect still has rollout.")
         return
     try:
-        drawn = finding.graph_for(subject, _method(subject), selection().share)
-    except AttnvizError as error:
+        drawn = finding.graph_for(subject, _method(subject), selection().share, options)
+    except (InputError, Unsupported) as error:
         say.problem(error)
         edge_view(subject, focus)
         return
     graph = drawn.graph
-    if _drawn_as(graph) == _SANKEY:
+    as_sankey = _drawn_as(graph, corner) == _SANKEY
+    if as_sankey:
         show_figure(sankey(graph, theme=theme(), title=_title(subject)), "flow-sankey", titled=True)
     else:
         _canvas(subject, focus, graph)
-    _caption(subject, drawn)
+    _caption(subject, drawn, options, as_sankey=as_sankey)
     edge_view(subject, focus)
 
 
-def _controls(subject: Subject) -> None:
+def _controls(subject: Subject) -> tuple[finding.Options, DeltaGenerator]:
+    """The widgets above the graph: the options of its method, and the place where it says how it is drawn."""
     chosen = selection()
     st.session_state["flow-method"] = _method(subject)
     st.session_state["flow-share"] = round(chosen.share * 100)
-    first, second, third = st.columns(3, gap="medium")
+    first, second, third, fourth = st.columns([3, 3, 3, 2], gap="medium")
     first.selectbox(
         "Edges by",
         GRAPHS,
@@ -69,16 +72,42 @@ def _controls(subject: Subject) -> None:
         format_func=lambda level: levels[level] + (" (the last)" if level == len(levels) - 1 else ""),
         on_change=lambda: _to_level(st.session_state["flow-level"], len(levels) - 1),
     )
-    third.slider(
-        "Mass that the edges hold",
+    with third:
+        return _share_and_options(subject), fourth
+
+
+def _share_and_options(subject: Subject) -> finding.Options:
+    st.slider(
+        "Share of each layer's mass",
         5,
         100,
         step=1,
         format="%d%%",
         key="flow-share",
-        help="The fewest edges are drawn that hold this share of the explanation.",
+        help="In each layer, the fewest edges that hold this share. Those that drawn ones do not join to the target "
+        "are left out, so all together hold less.",
         on_change=lambda: select(share=st.session_state["flow-share"] / 100),
     )
+    if _method(subject) != "routes":
+        return {}
+    st.session_state["flow-threshold"] = st.session_state.get(_LEAST, 0.0)
+
+    def chose() -> None:
+        st.session_state[_LEAST] = st.session_state["flow-threshold"]
+
+    with st.popover("Options", icon=":material/tune:"):
+        least = st.slider(
+            "Least importance",
+            0.0,
+            0.1,
+            step=0.005,
+            format="%.3f",
+            key="flow-threshold",
+            on_change=chose,
+            help="Edges that bring a state less than this are not followed, as in the paper, where it is 0.01 or so. "
+            "At 0 all are.",
+        )
+    return {"threshold": least} if least > 0 else {}
 
 
 def _method(subject: Subject) -> str:
@@ -89,7 +118,7 @@ def _to_level(level: int, top: int) -> None:
     select(level=None if level >= top else level)
 
 
-def _drawn_as(graph: Graph) -> str:
+def _drawn_as(graph: Graph, place: DeltaGenerator) -> str:
     """The canvas, or where the edges are few a Sankey diagram instead, as was chosen last."""
     if not 0 < len(graph.edges) <= MOST_SANKEY_EDGES:
         return _CANVAS
@@ -98,7 +127,7 @@ def _drawn_as(graph: Graph) -> str:
     def chose() -> None:
         st.session_state[_AS] = st.session_state["flow-as"] or _CANVAS
 
-    st.segmented_control("Drawn as", (_CANVAS, _SANKEY), key="flow-as", on_change=chose, label_visibility="collapsed")
+    place.segmented_control("Drawn as", (_CANVAS, _SANKEY), key="flow-as", on_change=chose)
     return str(st.session_state["flow-as"] or _CANVAS)
 
 
@@ -141,7 +170,20 @@ def _title(subject: Subject) -> str:
     return f"{METHODS[_method(subject)].title} into {state_words(subject)}, {level}, {subject.trace.info.name}"
 
 
-def _caption(subject: Subject, drawn: finding.Drawn) -> None:
+def _hybrid_words(subject: Subject) -> str:
+    """That some layers of the model have no attention; "" where all have it."""
+    info = subject.trace.info
+    without = {site: info.layers_of(site) - len(info.layers[site]) for site in info.sites}
+    if not any(without.values()):
+        return ""
+    count, every = sum(without.values()), sum(info.layers_of(site) for site in info.sites)
+    return (
+        f"{count} of the {every} layers have no attention. They move states between tokens too, by means of their "
+        "own, and are not drawn."
+    )
+
+
+def _caption(subject: Subject, drawn: finding.Drawn, options: finding.Options, *, as_sankey: bool) -> None:
     graph, title = drawn.graph, _title(subject)
     chosen, trace, look = selection(), subject.trace, theme()
     method, unit = METHODS[_method(subject)], subject.view.unit
@@ -153,6 +195,9 @@ def _caption(subject: Subject, drawn: finding.Drawn) -> None:
         "An edge's mass is the share of the target's explanation that passes it, the whole being 1. Drawn are the "
         f"fewest that hold {chosen.share:.0%} of each layer's mass, as far as drawn ones join them to the target: a "
         "missing edge is weak, not absent.",
+        f"Edges of an importance below {options['threshold']:g} are not followed." if "threshold" in options else "",
+        _hybrid_words(subject),
+        f"Nothing can be picked in the diagram: pick edges and nodes in the {_CANVAS.lower()}." if as_sankey else "",
         "It shows where states come from, whatever is predicted: not which token decides the answer. For that, hold "
         "the methods against the yardsticks.",
     )
@@ -160,9 +205,11 @@ def _caption(subject: Subject, drawn: finding.Drawn) -> None:
         "flow graph",
         lambda: sankey(drawn.few(), theme=look, title=title),
         lambda: graph.edges,
-        graph_lines(chosen, subject, few=len(graph.edges) > MOST_SANKEY_EDGES),
+        graph_lines(chosen, subject, options, few=len(graph.edges) > MOST_SANKEY_EDGES),
         rows=len(graph.edges),
-        about=about(trace, view=subject.view) | {"method": _method(subject), "share": chosen.share, "held": graph.held},
+        about=about(trace, view=subject.view)
+        | {"method": _method(subject), "share": chosen.share, "held": graph.held}
+        | dict(options),
         key="flow-graph",
         caption="Where a method lets mass run, not what the model needs.",
     )

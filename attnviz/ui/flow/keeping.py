@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import streamlit as st
+
 from attnviz.errors import AttnvizError, InputError, Unsupported
 from attnviz.flow.run import Run, take_apart
 from attnviz.trace import Trace
@@ -16,6 +18,7 @@ from attnviz.ui.session import stores
 
 MOST_TOKENS = 512  # of a text whose run is taken apart, drawn as a graph, or changed token by token
 _KEPT_BYTES = 4_096  # of a small result's Python objects
+_LAST, _MOST_LAST = "attnviz_flow_last", 2  # results too large for the cache that a session holds: a run and its steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,28 +47,35 @@ def kept(
     key      all that it depends on, the model's name first: often (*subject.run, what, ...)
     raises   what `make` refuses as Unsupported, or as an InputError, so that a page can show the rest
     """
-    found = stores().traces.get(key)
-    made = (
-        work.finished(("flow", *key), title, lambda job: _made(subject, key, make, nbytes, job))
-        if found is None
-        else found.value
-    )
-    if isinstance(made, _Refused):
-        raise made.kind(made.words)
-    return made
+    last: dict[tuple[Any, ...], _Kept] = st.session_state.setdefault(_LAST, {})
+    for old in [old for old in last if old[0] != subject.name]:
+        del last[old]  # it may hold a model that was let go
+    found = stores().traces.get(key) or last.get(key)
+    if found is None:
+        found = work.finished(("flow", *key), title, lambda job: _made(subject, key, make, nbytes, job))
+        if (
+            stores().traces.get(key) is not found
+        ):  # too large: it stays with the session, so that no click makes it again
+            for old in list(last)[: -_MOST_LAST + 1 or None]:
+                del last[old]
+            last[key] = found
+    if isinstance(found.value, _Refused):
+        raise found.value.kind(found.value.words)
+    return found.value
 
 
 def _made(
     subject: Subject, key: tuple[Any, ...], make: Callable[[Job], Any], nbytes: Callable[[Any], int], job: Job
-) -> Any:
+) -> _Kept:
     try:
         made = make(job)
         size = nbytes(made)
     except (InputError, Unsupported) as error:
         made, size = _Refused(type(error), str(error)), 0
+    result = _Kept(made, _KEPT_BYTES + size)
     if subject.model is None or stores().models.get(subject.name) is subject.model:  # else it was let go meanwhile
-        stores().traces.put(key, _Kept(made, _KEPT_BYTES + size))
-    return made
+        stores().traces.put(key, result)
+    return result
 
 
 def ids_of(trace: Trace) -> dict[str, Any]:
@@ -98,11 +108,4 @@ def run_of(subject: Subject) -> Run:
         job.report("taking the run apart", 0.0)
         return take_apart(model, **ids_of(trace), progress=job.step)
 
-    return cast(Run, kept(subject, (*subject.run, "run"), "Running the model", make, _run_bytes))
-
-
-def _run_bytes(run: Run) -> int:
-    tensors = [x for b in run.blocks for x in (b.z, b.weight, b.before, b.written, b.after)]
-    tensors += [x for b in run.blocks if b.mlp is not None for x in (b.mlp.written, b.mlp.after)]
-    tensors += [] if run.trace.raw_logits is None else [run.trace.raw_logits]
-    return sum(x.nbytes for x in tensors) + sum(x.nbytes for b in run.blocks for x in b.attention.tensors())
+    return cast(Run, kept(subject, (*subject.run, "run"), "Running the model", make, lambda run: run.nbytes))

@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 import torch
 
+from attnviz.errors import InputError, Unsupported
 from attnviz.export import about
 from attnviz.figures.flow import agreement_map, bars
 from attnviz.figures.labels import model_words, run_words
@@ -21,7 +22,7 @@ from attnviz.flow.scoring import table
 from attnviz.flow.yardsticks import Effects
 from attnviz.ui import say
 from attnviz.ui.export import export_bar
-from attnviz.ui.flow import finding, keeping
+from attnviz.ui.flow import asking, finding, keeping
 from attnviz.ui.flow.lines import agreement_lines, bars_lines
 from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.flow.target import Subject, goal_words, seen_until
@@ -30,36 +31,40 @@ from attnviz.ui.theme import theme
 from attnviz.view import Sinks
 
 Columns = npt.NDArray[np.float64]  # [column]: the source's units first, then the text's
-Chosen = tuple[Sinks | None, tuple[str, ...]]  # the sinks that are taken away, the yardsticks
-_ASKED, _WITHOUT = "attnviz_flow_yardsticks", "attnviz_flow_without_sinks"
-_WITHOUT_WORDS = "without sinks"
+WITHOUT_WORDS = "without sinks"
+_ASKED = "attnviz_flow_yardsticks"
 
 
 def methods_view(subject: Subject) -> None:
     """The bars, what is refused, and the table of agreement."""
-    without = _without_sinks(subject)
-    names = tuple(METHODS)
-    plain = finding.found_for(subject, names, Sinks())
-    rows = {METHODS[name].title: joined(subject, plain.scores[name]) for name in names if name in plain.scores}
+    asking.sinks_switch(subject)
+    without = asking.without_sinks(subject)
+    plain = finding.found_for(subject, tuple(METHODS), Sinks())
+    rows = {METHODS[name].title: joined(subject, scores) for name, scores in plain.scores.items()}
+    again: list[str] = []
     if without is not None:
-        other = finding.found_for(subject, names, without)
-        for name, scores in other.scores.items():
-            if differs(scores, plain.scores.get(name)):
-                rows[f"{METHODS[name].title}, {_WITHOUT_WORDS}"] = joined(subject, scores)
-    hows = _asked_for(subject)
-    rows |= {finding.YARDSTICKS[how]: joined(subject, one) for how, one in _effects(subject, hows).items()}
+        other = finding.found_for(subject, asking.with_variant(without), without)
+        again = [name for name, scores in other.scores.items() if differs(scores, plain.scores.get(name))]
+        rows |= {f"{METHODS[name].title}, {WITHOUT_WORDS}": joined(subject, other.scores[name]) for name in again}
+    effects, yardsticks = _effects(subject, _asked_for(subject))
+    rows |= {asking.YARDSTICKS[how]: joined(subject, one) for how, one in effects.items()}
+    shown = asking.Rows(tuple(plain.scores), without, tuple(again), yardsticks)
     if not rows:
         say.caption("No method can explain this here; the reasons stand below.")
     else:
-        _bars(subject, plain, rows, (without, hows))
+        _bars(subject, plain, rows, shown)
     _refused(plain.refused)
     if len(rows) > 1:
-        _agreement(subject, rows, (without, hows))
+        _agreement(subject, rows, shown)
 
 
 def differs(scores: Scores, plain: Scores | None) -> bool:
-    """Whether taking sinks away changed anything: parts and gradients know no such variant."""
-    return plain is None or not torch.equal(scores.text, plain.text) or scores.source is not plain.source
+    """Whether taking sinks away changed anything: where they are special tokens, a method may give them nothing."""
+    return plain is None or not (_equal(scores.text, plain.text) and _equal(scores.source, plain.source))
+
+
+def _equal(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+    return a is b if a is None or b is None else torch.equal(a, b)
 
 
 def joined(subject: Subject, found: Scores | Effects) -> Columns:
@@ -71,26 +76,6 @@ def labels(subject: Subject) -> list[str]:
     """[column]."""
     source = subject.source_units
     return [*([] if source is None else source.labels), *subject.units.labels]
-
-
-def _without_sinks(subject: Subject) -> Sinks | None:
-    """What is taken away in the second variant; None where it is not wanted."""
-    active = subject.view.sinks.active
-    st.session_state["flow-without"] = active or st.session_state.get(_WITHOUT, False)
-
-    def switched() -> None:
-        st.session_state[_WITHOUT] = st.session_state["flow-without"]
-
-    wanted = st.toggle(
-        "Also without sinks",
-        key="flow-without",
-        disabled=active,
-        on_change=switched,
-        help="Each method once more with sinks taken out of every layer: the first token, or what the sidebar hides.",
-    )
-    if not wanted:
-        return None
-    return subject.view.sinks if active else Sinks("renormalise")
 
 
 def _asked_for(subject: Subject) -> tuple[str, ...]:
@@ -108,29 +93,42 @@ def _asked_for(subject: Subject) -> tuple[str, ...]:
     def chose() -> None:
         st.session_state[_ASKED] = {"of": of, "hows": tuple(st.session_state["flow-yardsticks"])}
 
-    chosen = st.pills(
-        "Yardsticks",
-        tuple(finding.YARDSTICKS),
-        key="flow-yardsticks",
-        selection_mode="multi",
-        format_func=finding.YARDSTICKS.__getitem__,
-        on_change=chose,
-        help="What really becomes of the outcome when one token is taken away: a run for each token, some seconds.",
-    )
-    return tuple(how for how in finding.YARDSTICKS if how in chosen)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.pills(
+            "Yardsticks",
+            tuple(asking.YARDSTICKS),
+            key="flow-yardsticks",
+            selection_mode="multi",
+            format_func=asking.YARDSTICKS.__getitem__,
+            on_change=chose,
+            help="What really becomes of the outcome when one token is taken away: a run for each token, some seconds.",
+        )
+        asking.stand_ins_box()
+    return tuple(how for how in asking.YARDSTICKS if how in chosen)
 
 
-def _effects(subject: Subject, hows: Sequence[str]) -> dict[str, Effects]:
-    effects = {how: finding.effects_for(subject, how) for how in hows}
+def _effects(subject: Subject, hows: Sequence[str]) -> tuple[dict[str, Effects], dict[str, asking.Given]]:
+    """What was measured by each yardstick, and its arguments; one that is refused says so and is left out."""
+    effects, arguments, typed = {}, {}, asking.stand_ins()
+    for how in hows:
+        assert subject.model is not None
+        try:
+            given = typed.given(how, subject.model)
+            effects[how] = finding.effects_for(subject, how, given)
+        except (InputError, Unsupported) as error:
+            say.problem(error)
+            continue
+        arguments[how] = given
     if effects:
         notes = [one.note for one in effects.values()]
         say.caption(*notes, "Each leaves the texts that the model knows in its own way.")
-    return effects
+    return effects, arguments
 
 
-def _bars(subject: Subject, plain: finding.Found, rows: Mapping[str, Columns], chosen: Chosen) -> None:
+def _bars(subject: Subject, plain: finding.Found, rows: Mapping[str, Columns], shown: asking.Rows) -> None:
     names, look, trace = labels(subject), theme(), subject.trace
-    what = plain.title or f"the state of {goal_words(subject)}"
+    state = "the state of " * (subject.goal is not None) + goal_words(subject)
+    what = f"the {plain.title}" if plain.title else state
     title = f"Where {what} comes from"
 
     def figure(theme: Any = look) -> Any:
@@ -140,11 +138,14 @@ def _bars(subject: Subject, plain: finding.Found, rows: Mapping[str, Columns], c
     show_figure(figure(), "flow-bars")
     unit = subject.view.unit
     say.caption(
-        f"{plain.title or goal_words(subject)}, {run_words(trace)} of {model_words(trace.info)}.",
+        f"Explained: {what}, {run_words(trace)} of {model_words(trace.info)}.",
+        "The similarity is that of the whole text's embedding, so the token that was chosen above changes nothing here."
+        if plain.title and plain.query is None and subject.goal is not None
+        else "",
         "Each row has its own scale, which stands at its left.",
         f"By {unit}: what its tokens have is added up." if unit != "token" else "",
-        "Rollout, max-flow and the two baselines do not look at what is predicted, only at where states come from: "
-        "they say the same of every answer.",
+        "Only gradient relevance and the yardsticks look at what is predicted. All other methods see where states come "
+        "from, and say the same of every answer.",
         "Position alone knows nothing of the text: a method that looks like it has found little more.",
         "No method is the truth, and none is the effect of taking a token away: that is what the yardsticks measure.",
     )
@@ -152,7 +153,7 @@ def _bars(subject: Subject, plain: finding.Found, rows: Mapping[str, Columns], c
         "methods",
         figure,
         lambda: frame(subject, rows),
-        bars_lines(selection(), subject, *chosen),
+        bars_lines(selection(), subject, shown),
         about=about(trace, view=subject.view) | {"explained": what},
         key="flow-methods",
         caption="Each row is scaled to its own largest size. No method is the truth.",
@@ -183,14 +184,14 @@ def _refused(refused: Mapping[str, str]) -> None:
             st.markdown(f"**{method.title}**: {say.plain(method.words)} *{say.plain(method.source)}*")
 
 
-def _agreement(subject: Subject, rows: Mapping[str, Columns], chosen: Chosen) -> None:
+def _agreement(subject: Subject, rows: Mapping[str, Columns], shown: asking.Rows) -> None:
     found, look = table(rows, absolute=True), theme()
     st.markdown("**How far they agree on this text**")
     left, right = st.columns([3, 2], gap="medium")
     with left:
         show_figure(agreement_map(found, theme=look), "flow-agreement")
     with right:
-        st.dataframe(found, hide_index=True, key="flow-agreement-table", height=320, column_config=_NUMBERS)
+        st.dataframe(found, hide_index=True, key="flow-agreement-table", height=320, column_config=_COLUMNS)
     say.caption(
         f"Over the {found['n'].max()} {subject.view.unit}s that both have a number for: Spearman's rank correlation, "
         "and top3, the share of the three largest that both name. Sizes are compared, not signs.",
@@ -201,10 +202,15 @@ def _agreement(subject: Subject, rows: Mapping[str, Columns], chosen: Chosen) ->
         "agreement",
         lambda: agreement_map(found, theme=look),
         lambda: found,
-        agreement_lines(selection(), subject, *chosen),
+        agreement_lines(selection(), subject, shown),
         about=about(subject.trace, view=subject.view),
         key="flow-agreement",
     )
 
 
-_NUMBERS = {name: st.column_config.NumberColumn(format="%.2f") for name in ("spearman", "top3")}
+_COLUMNS = {
+    **{name: st.column_config.TextColumn(width=105) for name in ("a", "b")},
+    "spearman": st.column_config.NumberColumn(format="%.2f", width=72),
+    "top3": st.column_config.NumberColumn(format="%.2f", width=48),
+    "n": st.column_config.NumberColumn(width=34),
+}

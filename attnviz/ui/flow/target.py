@@ -16,7 +16,7 @@ from attnviz.trace import KEPT_TOKENS, Trace
 from attnviz.ui import say, work
 from attnviz.ui.components import token_strip
 from attnviz.ui.reading import palette_of
-from attnviz.ui.selection import Focus
+from attnviz.ui.selection import Focus, Selection
 from attnviz.ui.session import select, selection, show, text_of
 from attnviz.ui.texts import other_field
 from attnviz.ui.views import flow
@@ -52,6 +52,21 @@ class Subject:
         ids = tuple(token.id for token in (*self.trace.source_tokens, *self.trace.tokens))
         opened = selection().text if self.model is None else ""  # two files may hold one text
         return (self.name, "flow", work.digest(repr(ids)), len(self.trace.source_tokens), opened)
+
+    @property
+    def aimed(self) -> tuple[object, ...]:
+        """What tells this target from others, for the keys of caches, whose own size is not counted."""
+        target = self.target
+        if target is None:
+            return ()
+        return (target.query, target.answer, target.foil, work.digest(target.other or ""))
+
+    @property
+    def answer(self) -> int:
+        """The token whose prediction is explained: the one that was chosen, or the likeliest."""
+        assert self.goal is not None
+        chosen = None if self.target is None else self.target.answer
+        return chosen if isinstance(chosen, int) else int(self.trace.predictions(self.goal, 1).token_id[0])
 
     @property
     def units(self) -> Units:
@@ -90,6 +105,7 @@ def subject_of(model: Model | None, trace: Trace, focus: Focus) -> Subject:
         chosen = replace(chosen, **dropped)
         show(chosen)
         say.notes(problems)
+    chosen = _without_equal_foil(model, trace, chosen, at_source)
     query = chosen.goal
     if query is None and at_source:
         query = len(tokens) - 1
@@ -98,6 +114,23 @@ def subject_of(model: Model | None, trace: Trace, focus: Focus) -> Subject:
     target, lacking = _outcome(model, trace, goal)
     name = chosen.model or settings().default_model
     return Subject(name, model, trace, focus.view, goal, (query, level), target, lacking)
+
+
+def _without_equal_foil(model: Model | None, trace: Trace, chosen: Selection, at_source: bool) -> Selection:
+    """The Selection without a foil that is the answer itself: a token is compared with another one."""
+    if model is None or chosen.foil is None:
+        return chosen
+    goal = first_goal(trace) if at_source or chosen.goal is None else chosen.goal
+    assert goal is not None
+    answer = int(trace.predictions(goal, 1).token_id[0]) if chosen.answer is None else chosen.answer
+    if answer != chosen.foil:
+        return chosen
+    show(replace(chosen, foil=None))
+    say.caption(
+        f"“{visible(trace.decode(answer)) or '␣'}” is what is explained, so it was not compared with itself: choose "
+        "another token under Rather than."
+    )
+    return replace(chosen, foil=None)
 
 
 def first_goal(trace: Trace) -> int | None:
@@ -150,6 +183,7 @@ def chooser(subject: Subject) -> None:
         palettes=palette_of(selection().palette),
         high=1.0,
         selected=None if subject.goal is None else units.at(subject.goal),
+        selected_word=f"explained {units.unit}",
         target=None,
         value_name="",
         label=f"The text. Pick a {units.unit} to explain {'its state' if pooled else 'what is predicted there'}.",

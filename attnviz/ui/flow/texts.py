@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from attnviz.errors import InputError
+from attnviz.errors import InputError, Unsupported
 from attnviz.figures.flow import agreement_map
 from attnviz.flow.columns import columns
 from attnviz.flow.methods import METHODS, explain
@@ -20,13 +22,15 @@ from attnviz.models import Model
 from attnviz.text import check_text
 from attnviz.ui import say, work
 from attnviz.ui.export import export_bar
-from attnviz.ui.flow import finding, keeping
+from attnviz.ui.flow import asking, finding, keeping
 from attnviz.ui.flow.lines import texts_lines
 from attnviz.ui.flow.showing import show_figure
+from attnviz.ui.flow.side_by_side import WITHOUT_WORDS
 from attnviz.ui.flow.target import Subject
 from attnviz.ui.jobs import Job
 from attnviz.ui.session import selection
 from attnviz.ui.theme import theme
+from attnviz.view import View
 
 FEWEST, MOST = 2, 50
 _TYPED, _ASKED, _HOWS = "attnviz_flow_texts", "attnviz_flow_texts_run", "attnviz_flow_texts_hows"
@@ -49,13 +53,14 @@ def texts_view(subject: Subject) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.pills(
                 "Yardsticks",
-                tuple(finding.YARDSTICKS),
+                tuple(asking.YARDSTICKS),
                 key="flow-texts-hows",
                 selection_mode="multi",
-                format_func=finding.YARDSTICKS.__getitem__,
+                format_func=asking.YARDSTICKS.__getitem__,
                 on_change=_keep,
             )
             st.button("Run on these texts", key="flow-texts-run", type="primary", on_click=_ask, args=(subject,))
+        say.caption("Read as the page reads its own text: its units, sinks, chat template and yardstick options.")
         of, texts, hows = st.session_state.get(_ASKED, ((), (), ()))
         if of != (subject.name, subject.target.other):
             say.caption("Nothing has been run here yet. Each text takes about as long as the one above.")
@@ -63,12 +68,15 @@ def texts_view(subject: Subject) -> None:
         if not FEWEST <= len(texts) <= MOST:
             say.problem(InputError(f"Give {FEWEST} to {MOST} texts, one a line; these are {len(texts)}."))
             return
-        _results(subject, texts, hows)
+        try:
+            _results(subject, texts, hows)
+        except (InputError, Unsupported) as error:
+            say.problem(error)
 
 
 def _keep() -> None:
     st.session_state[_TYPED] = st.session_state["flow-texts"]
-    st.session_state[_HOWS] = tuple(how for how in finding.YARDSTICKS if how in st.session_state["flow-texts-hows"])
+    st.session_state[_HOWS] = tuple(how for how in asking.YARDSTICKS if how in st.session_state["flow-texts-hows"])
 
 
 def _ask(subject: Subject) -> None:
@@ -79,20 +87,58 @@ def _ask(subject: Subject) -> None:
     st.session_state[_ASKED] = (of, texts, st.session_state[_HOWS])
 
 
-def _results(subject: Subject, texts: Sequence[str], hows: Sequence[str]) -> None:
-    model, other = subject.model, subject.target.other if subject.target else None
+def _batch(subject: Subject, typed: Sequence[str], hows: Sequence[str]) -> tuple[asking.Batch, list[str]]:
+    """The texts that are short enough, to be read as the page reads its own; and what was left out, in words."""
+    model, sinks, view = subject.model, asking.without_sinks(subject), subject.view
     assert model is not None
+    assert subject.target is not None
+    chat, left_out, texts, longest = selection().chat, [], [], 0
+    for number, text in enumerate(typed, start=1):
+        try:
+            check_text(text)
+            length = len(model.encode(text, chat_template=chat).ids)
+        except InputError as error:
+            left_out.append(f"Text {number} was left out: {error}")
+            continue
+        if length > keeping.MOST_TOKENS:
+            left_out.append(f"Text {number} was left out: {length:,} tokens, and {keeping.MOST_TOKENS} are the most.")
+            continue
+        texts.append(text)
+        longest = max(longest, length)
+    late = longest > finding.MOST_ZEROED
+    if late:
+        left_out.append(f"Value zeroing was left out: a text has more than {finding.MOST_ZEROED} tokens.")
+    if sinks is not None and sinks.tokens:
+        left_out.append("Tokens that are hidden one by one are those of the text above: here they were not hidden.")
+        sinks = replace(sinks, tokens=())
+    methods = tuple(name for name in METHODS if name != "zeroing" or not late)
+    again = tuple(name for name in asking.with_variant(sinks) if name in methods)
+    first = 0 if model.family == "encoder-decoder" else -1  # of its own text, the start alone stands there for all
+    target = Target(other=subject.target.other) if subject.target.other else Target(first)
+    yardsticks = {how: asking.stand_ins().given(how, model) for how in hows}
+    return asking.Batch(tuple(texts), target, chat, view.unit, methods, sinks, again, yardsticks), left_out
+
+
+def _results(subject: Subject, typed: Sequence[str], hows: Sequence[str]) -> None:
+    model = subject.model
+    assert model is not None
+    batch, left_out = _batch(subject, typed, hows)
+    n_texts = len(batch.texts)
+    if n_texts < FEWEST:
+        raise InputError(" ".join([*left_out, f"At least {FEWEST} texts have to be left."]))
 
     def make(job: Job) -> pd.DataFrame:
-        return over_texts([_one(model, texts, i, other, hows, job) for i in range(len(texts))], absolute=True)
+        return over_texts([_one(model, batch, i, job) for i in range(n_texts)], absolute=True)
 
-    key = (subject.name, "flow-texts", work.digest("\n".join(texts)), tuple(hows), work.digest(other or ""))
-    found = cast(pd.DataFrame, keeping.kept(subject, key, "On every text", make))
-    look = theme()
-    st.markdown(f"**Mean agreement over {len(texts)} texts**")
-    show_figure(agreement_map(found, theme=look, title=f"Mean agreement over {len(texts)} texts"), "flow-texts-map")
+    found = cast(pd.DataFrame, keeping.kept(subject, (subject.name, "flow-texts", *batch.key), "On every text", make))
+    look, title = theme(), f"Mean agreement over {n_texts} texts"
+    st.markdown(f"**{title}**")
+    show_figure(agreement_map(found, theme=look, title=title), "flow-texts-map")
     st.dataframe(found, hide_index=True, key="flow-texts-table", column_config=_NUMBERS)
     say.caption(
+        *left_out,
+        f"By {batch.unit}: what its tokens have is added up." if batch.unit != "token" else "",
+        "Each text stands in the model's chat template." if batch.chat else "",
         "Mean over the texts of Spearman's rank correlation, each text counting once; low and high bound the middle "
         "95% of means over texts drawn with replacement. They speak of texts like these, not of others.",
         "Texts where a pair has no number are skipped and counted.",
@@ -100,47 +146,48 @@ def _results(subject: Subject, texts: Sequence[str], hows: Sequence[str]) -> Non
     )
     export_bar(
         "agreement over texts",
-        lambda: agreement_map(found, theme=look, title=f"Mean agreement over {len(texts)} texts"),
+        lambda: agreement_map(found, theme=look, title=title),
         lambda: found,
-        texts_lines(selection(), texts, hows, other or "", _first(model)),
-        about={"model": model.name, "texts": len(texts), "yardsticks": list(hows)},
+        texts_lines(selection(), subject, batch),
+        about={"model": model.name, "texts": n_texts, "yardsticks": list(hows), "unit": batch.unit, "chat": batch.chat},
         key="flow-texts",
     )
 
 
-def _one(
-    model: Model, texts: Sequence[str], i: int, other: str | None, hows: Sequence[str], job: Job
-) -> dict[str, np.ndarray]:
-    """Every method and yardstick of one text, [column]: the source's tokens first."""
-    text = texts[i]
-    steps = len(METHODS) + len(hows)
+def _one(model: Model, batch: asking.Batch, i: int, job: Job) -> dict[str, np.ndarray]:
+    """Every method and yardstick of one text, [column]: the source's units first."""
+    n_methods = len(batch.methods) + len(batch.again)
+    steps = n_methods + len(batch.yardsticks)
+    text = batch.texts[i]
 
-    def say_so(what: str, done: float) -> None:
-        job.report(f"text {i + 1} of {len(texts)}, {what}", (i + done / steps) / len(texts))
+    def reported(before: int, n: int) -> Callable[[str, float, int], None]:
+        """Reports of `n` of the steps, after so many."""
 
-    check_text(text)
-    length = len(model.encode(text).ids)
-    if length > keeping.MOST_TOKENS:
-        raise InputError(f"Text {i + 1} has {length:,} tokens; here a text has at most {keeping.MOST_TOKENS}.")
-    target = Target(other=other) if other else Target(_first(model))
-    made = explain(model, text, target=target, report=lambda title, done, total: say_so(title, done))
+        def report(what: str, done: float, total: int) -> None:
+            share = (before + n * done / max(total, 1)) / steps
+            job.report(f"text {i + 1} of {len(batch.texts)}, {what}", (i + share) / len(batch.texts))
+
+        return report
+
+    given: dict[str, Any] = {"input_ids": model.encode(text, chat_template=True).ids} if batch.chat else {"text": text}
+    explained = partial(explain, model, **given, target=batch.target)
+    made = explained(methods=batch.methods, report=reported(0, len(batch.methods)))
+    view = View(batch.unit)
+    site = "cross" if model.family == "encoder-decoder" else None
+    own, *others = view.axes(made.trace, site)[: 2 if site else 1]
     until = None if model.family == "encoder" else made.aim.query
-    rows = {METHODS[name].title: columns(scores, until=until) for name, scores in made.scores.items()}
-    for n, how in enumerate(hows):
-        title = finding.YARDSTICKS[how]
-
-        def progress(done: int, total: int, title: str = title, n: int = n) -> None:
-            say_so(title, len(METHODS) + n + done / max(total, 1))
-
-        say_so(title, len(METHODS) + n)
-        effects = yardstick(model, text, aim_target=target, how=how, progress=progress)
-        rows[title] = columns(effects, until=until)
+    joined = partial(columns, text=own, source=others[0] if others else None, until=until)
+    rows = {METHODS[name].title: joined(scores) for name, scores in made.scores.items()}
+    if batch.again:
+        report = reported(len(batch.methods), len(batch.again))
+        without = explained(methods=batch.again, sinks=batch.without, run=made.run, report=report)
+        rows |= {f"{METHODS[name].title}, {WITHOUT_WORDS}": joined(one) for name, one in without.scores.items()}
+    for n, (how, options) in enumerate(batch.yardsticks.items()):
+        title = asking.YARDSTICKS[how]
+        told = partial(reported(n_methods + n, 1), title)
+        effects = yardstick(model, **given, aim_target=batch.target, how=how, progress=told, **options)
+        rows[title] = joined(effects)
     return rows
-
-
-def _first(model: Model) -> int:
-    """The position that is explained: of an encoder-decoder the first, which writes its first token."""
-    return 0 if model.family == "encoder-decoder" else -1
 
 
 _NUMBERS = {

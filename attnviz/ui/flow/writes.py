@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from attnviz.errors import AttnvizError
+from attnviz.errors import InputError, Unsupported
 from attnviz.export import about
 from attnviz.figures.attribution import attribution_bars, attribution_map, head_scores, lens_map
 from attnviz.figures.labels import model_words, run_words
@@ -43,7 +43,7 @@ def writes_view(subject: Subject, focus: Focus) -> None:
     try:
         found = finding.attribution_for(subject)
         lens, answer = finding.lens_for(subject)
-    except AttnvizError as error:
+    except (InputError, Unsupported) as error:
         say.problem(error)
         return
     _parts(subject, focus, found)
@@ -61,13 +61,16 @@ def _parts(subject: Subject, focus: Focus, found: finding.Written) -> None:
     with right:
         st.markdown("**What each layer writes**")
         show_figure(attribution_bars(found.parts, theme=look, title=""), "flow-parts")
-    against = "" if selection().foil is not None else ", counted from the mean over the vocabulary"
+    other = "the token it is compared with" if selection().foil is not None else "the mean of all tokens"
     say.caption(
-        f"Explained: {found.title}. All parts together come to {found.total:.4f} logits{against}.",
-        f"Of the {run_words(subject.trace)} of {model_words(subject.trace.info)}, its norms held at their scale.",
-        "The bars of the layers together are the outcome; emb. is the embedding, other its and the biases' part.",
-        "In the map of heads, blue speaks for the answer and orange against it. Only what a part writes straight to "
-        "the logits: not what later layers make of it, and not what would happen without it.",
+        f"Explained: {found.title}. All parts together come to {found.total:.4f} logits.",
+        f"{run_words(subject.trace).capitalize()} of {model_words(subject.trace.info)}.",
+        f"Blue heads raise the answer above {other}, orange heads lower it.",
+        "The bars show the same by layer, and they add up to the whole. “Other” is the token's embedding, at emb., "
+        "and the biases.",
+        "Each part is counted for what it writes to the logits itself. What later layers make of it is not counted, "
+        "and it does not say what would happen without the part.",
+        "Norms are held at the scale that they had in this run.",
     )
     export_bar(
         "logit attribution",
@@ -139,7 +142,7 @@ def _lens(subject: Subject, lens: pd.DataFrame, answer: int) -> None:
         "logit lens",
         lambda: lens_map(lens, theme=look, title=title),
         lambda: lens,
-        lens_lines(selection(), subject),
+        lens_lines(selection(), subject, answer),
         about=about(subject.trace) | {"query": subject.goal},
         key="flow-lens",
     )
