@@ -16,19 +16,22 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from attnviz import replacing
 from attnviz.anatomy import Anatomy, find
 from attnviz.edits import Edit, checked
 from attnviz.encoding import Encoded, Reader
-from attnviz.errors import HeadError, InputError, MetricError, Unsupported
-from attnviz.generation import Writing, continued
+from attnviz.errors import InputError, MetricError, Unsupported
+from attnviz.generation import Writing
 from attnviz.info import ModelInfo, Origin, describe
 from attnviz.layout import Layout, forward_inputs, probe, start_token
+from attnviz.measuring import measure
 from attnviz.memory import plain_out_of_memory
-from attnviz.metrics import Metric, Outputs
-from attnviz.outputs import Results, TopK, results, separate_head, vocabulary_of
+from attnviz.metrics import Metric
+from attnviz.outputs import TopK, results, separate_head, vocabulary_of
 from attnviz.tap import Call, Progress, run
 from attnviz.trace import KEPT_TOKENS, Trace
 from attnviz.tracing import traces
+from attnviz.writing import without_end, write
 
 _MOST_WRITTEN = 512  # tokens of a target that nobody gave
 
@@ -63,6 +66,18 @@ class Model:
         return self.reader.vocabulary
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes that it sorts texts into, in the order of its logits; () where it does not."""
+        sorts = not self.has_vocabulary and "SequenceClassification" in type(self.hf_model).__name__
+        names = self.hf_model.config.id2label if sorts else {}
+        return tuple(str(names[number]) for number in sorted(names))
+
+    @property
+    def mask_id(self) -> int | None:
+        """The token that stands for one to be filled in; None where the tokenizer has none."""
+        return getattr(self.tokenizer, "mask_token_id", None)
+
+    @property
     def has_vocabulary(self) -> bool:
         return self.info.has_vocabulary
 
@@ -93,7 +108,10 @@ class Model:
         source = self.encoded(text, input_ids, chat_template)
         kept = checked(edits)
         decoder = self.decoder_side(source, target, decoder_input_ids, kept)
-        call = Call(places=self.layout.places, edits=kept, progress=progress)
+        return self._traced(source, decoder, Call(self.layout.places, kept, progress=progress), compact)
+
+    def _traced(self, source: Encoded, decoder: Encoded | None, call: Call, compact: bool) -> Trace:
+        kept = tuple(call.edits)
         if compact and self.separate_head:
             states = self.forward(source, kept, call, bare=True).last_hidden_state
             with self.running(None):
@@ -130,7 +148,8 @@ class Model:
         """Let the model continue a text (or translate it), and trace prompt and continuation as one run.
 
         The trace equals that of the whole text given at once; `prompt_length` of its tokens were given. Stops at the
-        model's end token. Greedy unless a seed is given; the edits hold while writing and in the trace.
+        model's end token. Greedy unless a seed is given; the edits hold while writing and in the trace, those tied to
+        tokens (positions, a donor, edges) at what was given alone.
 
         progress   called with (tokens written, most tokens) after each token; raise from it to stop
         raises     as `trace`, which also has `compact`; Unsupported for a model that does not generate
@@ -138,29 +157,44 @@ class Model:
         if not self.info.has_vocabulary or self.info.family == "encoder":
             raise Unsupported(f"{self.name} is an {self.info.family} without a next token: it cannot generate.")
         source = self.encoded(text, input_ids, chat_template)
-        ids = self._written(source, checked(edits), Writing(max_new_tokens, seed, temperature, progress))
+        kept = checked(edits)
+        ids, bound = write(self, source, kept, Writing(max_new_tokens, seed, temperature, progress))
+        call = Call(self.layout.places, kept, bound=bound)
+        whole = self.reader.encode_ids(ids)
+        titles = tuple(edit.title for edit in bound)
         if self.info.family == "encoder-decoder":
-            made = self.trace(input_ids=source.ids, decoder_input_ids=ids, edits=edits, compact=compact)
-            return replace(made, source_text=source.text, source_tokens=source.tokens, prompt_length=1)
-        made = self.trace(input_ids=ids, edits=edits, compact=compact)
+            made = self._traced(source, whole, call, compact)
+            return replace(made, edit_titles=titles, prompt_length=1)
+        made = self._traced(whole, None, call, compact)
         given = len(source.ids)
         marked = tuple(replace(a, template=b.template) for a, b in zip(made.tokens, source.tokens, strict=False))
-        return replace(made, tokens=marked + made.tokens[given:], prompt_length=given)
+        return replace(made, tokens=marked + made.tokens[given:], edit_titles=titles, prompt_length=given)
 
     def measure(
-        self, metric: Metric, text: str | None = None, *, input_ids: Any = None, edits: Sequence[Edit] = ()
+        self,
+        metric: Metric,
+        text: str | None = None,
+        *,
+        target: str | None = None,
+        input_ids: Any = None,
+        decoder_input_ids: Any = None,
+        edits: Sequence[Edit] = (),
     ) -> float:
-        """The outcome of one run, in the metric's unit; with `edits`, of the edited run."""
-        if self.info.family == "encoder-decoder":
-            raise MetricError(
-                f"{self.name} is an encoder-decoder, and a metric reads one text; use trace(text, target).logits."
-            )
-        plan = metric.plan(self, self.encoded(text, input_ids, False).ids)
-        self.reader.check_context(len(plan.ids))
-        outputs = self.forward(self.reader.encode_ids(plan.ids), checked(edits))
-        logits, _, embedding = self._results(outputs, 0)
-        batch = Outputs(*(None if x is None else x[None] for x in (logits, embedding)))
-        return float(plan.score(batch)[0])
+        """The outcome of one run, in the metric's unit; with `edits`, of the edited run.
+
+        target   of an encoder-decoder, what its decoder reads, and needed but for metrics of what it writes itself
+        A metric may read further than the text (LogProb's answer): edits tied to tokens act on the text alone.
+        """
+        kept = checked(edits)
+        source = self.encoded(text, input_ids, False)
+        given = target is not None or decoder_input_ids is not None
+        decoder = self.decoder_side(source, target, decoder_input_ids, kept) if given else None
+        return measure(self, metric, source, decoder, kept)
+
+    def written(self, source: Encoded, edits: Sequence[Edit] = (), *, most: int) -> list[int]:
+        """The ids that the model writes greedily, `most` at most, without what was given and without the end token."""
+        ids, _ = write(self, source, checked(edits), Writing(most))
+        return without_end(self.hf_model, ids[1 if self.info.family == "encoder-decoder" else len(source.ids) :])
 
     def encode(self, text: str, *, chat_template: bool = False) -> Encoded:
         """The tokens of a text as `trace` reads it; see `attnviz.encoding.Reader.encode`."""
@@ -172,7 +206,7 @@ class Model:
 
     def embed(self, text: str) -> torch.Tensor:
         """The pooled embedding of a text, [d_model], unedited; MetricError where the model gives none."""
-        embedding = self._results(self.forward(self.encode(text), ()), 0)[2]
+        embedding = results(self.forward(self.encode(text), ()), 0, self.info, self.origin.pooling)[2]
         if embedding is None:
             raise MetricError(
                 f"Similarity needs a model that turns a text into a vector, such as 'minilm'; {self.name} has a head "
@@ -182,13 +216,14 @@ class Model:
 
     def check_edits(self, edits: Sequence[Edit]) -> None:
         """Raise unless every edit is one that this model can apply."""
-        for edit in edits:
-            if not self.layout.exact:
-                raise Unsupported(f"{self.name} is view-only, so '{edit.title}' cannot be applied: {self.info.reason}.")
-            for head in edit.heads:
-                if head.site is None and self.info.family == "encoder-decoder":
-                    raise HeadError(f"{self.name} has attention at {', '.join(self.info.sites)}; give {head} a site.")
-                self.info.check_head(head.layer, head.head, head.site)
+        replacing.check(self.info, edits)
+
+    def ready(
+        self, edits: Sequence[Edit], source: Encoded, decoder: Encoded | None = None, *, prompt: bool = False
+    ) -> tuple[Edit, ...]:
+        """The edits bound to a run: see `attnviz.replacing.ready`; HeadError and Unsupported as `check_edits`."""
+        self.check_edits(edits)
+        return replacing.ready(self, edits, source, decoder, prompt=prompt)
 
     def encoded(self, text: str | None, input_ids: Any, chat_template: bool) -> Encoded:
         if input_ids is not None and text is None:
@@ -197,8 +232,11 @@ class Model:
             raise InputError("Give either a text or input_ids, and not both.")
         return self.encode(text, chat_template=chat_template)
 
-    def decoder_side(self, source: Encoded, target: str | None, ids: Any, edits: tuple[Edit, ...]) -> Encoded | None:
-        """What an encoder-decoder's decoder reads: the target after the start token; greedy where none is given."""
+    def decoder_side(
+        self, source: Encoded, target: str | None, ids: Any, edits: tuple[Edit, ...], *, most: int = _MOST_WRITTEN
+    ) -> Encoded | None:
+        """What an encoder-decoder's decoder reads: the target after the start token; None: what the model writes,
+        greedily, `most` tokens of it."""
         if self.info.family != "encoder-decoder":
             if target is not None or ids is not None:
                 raise InputError(f"A target goes with an encoder-decoder; {self.name} is a {self.info.family}.")
@@ -209,25 +247,11 @@ class Model:
             return self.reader.encode_ids(ids)
         if target is not None:
             return self.reader.encode_target(target, start_token(self.hf_model))
-        written = self._written(source, edits, Writing(_MOST_WRITTEN))
-        end = self.hf_model.generation_config.eos_token_id
-        ends = end if isinstance(end, list) else [end]
+        written, _ = write(self, source, edits, Writing(most))
         # The end token is only ever predicted: nothing comes after it that would read it.
-        return self.reader.encode_ids(written[:-1] if len(written) > 1 and written[-1] in ends else written)
+        return self.reader.encode_ids(written[:1] + without_end(self.hf_model, written[1:]))
 
-    def _written(self, source: Encoded, edits: tuple[Edit, ...], writing: Writing) -> list[int]:
-        """The ids of the whole sequence that the model writes; never more than it can read."""
-        self.check_edits(edits)
-        if self.info.max_tokens is not None:
-            given = 1 if self.info.family == "encoder-decoder" else len(source.ids)
-            self.reader.check_context(given + 1)
-            writing = replace(writing, most=min(writing.most, self.info.max_tokens - given))
-        inputs = self._inputs(source, None)
-        inputs.pop("use_cache", None)
-        with self.running(Call(places=self.layout.places, edits=edits, keep=False)):
-            return continued(self.hf_model, inputs, writing)
-
-    def _inputs(self, source: Encoded, decoder: Encoded | None) -> dict[str, Any]:
+    def inputs(self, source: Encoded, decoder: Encoded | None) -> dict[str, Any]:
         device = self.hf_model.device
         inputs = {"input_ids": torch.tensor([source.ids], device=device)}
         if decoder is not None:
@@ -245,11 +269,13 @@ class Model:
         **keywords: Any,
     ) -> Any:
         """One forward call; `bare`: of the model without its head; `grad`: with the graph that a gradient needs."""
-        self.check_edits(edits)
+        call = call or Call(self.layout.places, edits, keep=False)
+        if call.bound is None:
+            call.bound = self.ready(call.edits, source, decoder)
         keywords = {name: value for name, value in keywords.items() if value}
         forward = self.hf_model.base_model if bare else self.hf_model
-        with self.running(call or Call(places=self.layout.places, edits=edits, keep=False), grad=grad):
-            return forward(**self._inputs(source, decoder), **keywords)
+        with self.running(call, grad=grad):
+            return forward(**self.inputs(source, decoder), **keywords)
 
     @contextmanager
     def running(self, call: Call | None, *, grad: bool = False) -> Iterator[None]:
@@ -270,9 +296,6 @@ class Model:
     ) -> list[Trace]:
         """One trace for each text of a batch that ran as `call`; see `attnviz.tracing.traces`."""
         return traces(self, call, outputs, sources, decoders, masks)
-
-    def _results(self, outputs: Any, row: int, kept: torch.Tensor | None = None) -> Results:
-        return results(outputs, row, self.info, self.origin.pooling, kept)
 
 
 def wrap_model(hf_model: Any, tokenizer: Any = None, *, name: str = "", revision: str = "", note: str = "") -> Model:

@@ -5,8 +5,8 @@
    way the tap is the kernel it stands for, so an installed model computes what it computed before.
 2. `run` opens a call in a context variable, in the thread that runs the forward. Recorders and edits live there and
    nowhere else: two threads may run different edits on one model at the same time.
-3. Inside a call, the tap records query, key, value and mask as the kernel gets them, delegates the attention itself,
-   and lets the call's edits change what comes back.
+3. Inside a call, the tap hides what the call's edits knock out from the mask, records query, key, value and mask as the
+   kernel gets them, delegates the attention itself, and lets the edits change what comes back.
 4. When the call ends, an edit that never met its layer raises: a forward in another thread would have run unedited
    without a word.
 
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from contextvars import Token as Restore
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from attnviz.edits import Edit
+from attnviz.edits.edges import blanked, masks
 from attnviz.errors import EditNotApplied, Unsupported
 from attnviz.recorded import Eager, Recorded
 
@@ -60,6 +61,8 @@ class Call:
     keep       whether to record
     keep_z     whether to keep the heads' outputs, after edits, in `z`: [batch, query, head, d_head] by place, in the
                order of the forward pass; in a run with gradients they are part of its graph
+    bound      the edits bound to the run (`Model.ready`), which are then the ones applied; None where none needs it
+    start      the position of the first query, where a cache holds those before it
     recorded   (module, its place or None, what it was given), in the order of the calls
     """
 
@@ -68,10 +71,18 @@ class Call:
     keep: bool = True
     progress: Progress | None = None
     keep_z: bool = False
+    bound: Sequence[Edit] | None = None
+    start: int = 0
     recorded: list[tuple[nn.Module, Place | None, Recorded]] = field(default_factory=list)
     z: dict[Place, torch.Tensor] = field(default_factory=dict)
     _times: Counter[nn.Module] = field(default_factory=Counter)
     _met: set[Place] = field(default_factory=set)
+    _read: Counter[Place] = field(default_factory=Counter)
+
+    @property
+    def applied(self) -> Sequence[Edit]:
+        """The edits that change this run: bound to it, where they have been."""
+        return self.edits if self.bound is None else self.bound
 
     def place(self, module: nn.Module) -> Place | None:
         places = (self.places or {}).get(module)
@@ -83,7 +94,7 @@ class Call:
 
     def check(self) -> None:
         """Raise if an edit never met its layer, or if there was nothing to record."""
-        for edit in self.edits:
+        for edit in self.applied:
             wanted = {p for places in (self.places or {}).values() for p in places if edit.touches(*p)}
             if not wanted <= self._met:
                 raise EditNotApplied(
@@ -100,13 +111,22 @@ class Call:
         self, kernel: Callable[..., Any], module: nn.Module, args: QKV, mask: torch.Tensor | None, keywords: dict
     ) -> Any:
         place = self.place(module)
-        if self.keep and (place is not None or self.places is None):
-            self.recorded.append((module, place, _recorded(module, args, mask, keywords)))
+        edits = [] if place is None else self._here(place, args[0].shape[2])
+        blank = None
+        given = (module, args, mask, keywords)
+        if place is not None and (hidden := _hidden(edits, place, args)) is not None:
+            recorded = _recorded(*given)
+            mask, kept, blank = masks(recorded.mask, recorded.visible(), hidden, args[0].dtype)
+            recorded = replace(recorded, mask=kept, eager=blanked(recorded.eager))
+            self.recorded += [(module, place, recorded)] * self.keep
+        elif self.keep and (place is not None or self.places is None):
+            self.recorded.append((module, place, _recorded(*given)))
         z, weights = kernel(module, *args, mask, **keywords)
+        if blank is not None:
+            z = z.masked_fill(blank.transpose(1, 2)[..., None], 0.0)
         if place is not None:
-            for edit in self.edits:
-                if edit.touches(*place):
-                    z = edit.output(z, *place)
+            for edit in edits:
+                z = edit.output(z, *place)
             self._met.add(place)
             if self.keep_z:
                 # Frozen weights make no graph: it then starts here.
@@ -114,6 +134,13 @@ class Call:
             if self.progress is not None:
                 self.progress(len(self._met), sum(map(len, (self.places or {}).values())))
         return z, weights
+
+    def _here(self, place: Place, n_query: int) -> list[Edit]:
+        """The edits that touch a place, told which queries this is about."""
+        # Several queries at once are a run's beginning; single ones follow what a cache holds.
+        first = self.start + (self._read[place] if n_query == 1 else 0)
+        self._read[place] = first - self.start + n_query
+        return [edit.starting(first) if first else edit for edit in self.applied if edit.touches(*place)]
 
 
 _CALL: ContextVar[Call | None] = ContextVar("attnviz_call", default=None)
@@ -143,6 +170,14 @@ def run(call: Call) -> Iterator[Call]:
     finally:
         end(restore)
     call.check()
+
+
+def _hidden(edits: Sequence[Edit], place: Place, args: QKV) -> torch.Tensor | None:
+    """[head, query, key], what the edits knock out at a place together; None for nothing."""
+    (n_heads, n_query), n_key = args[0].shape[1:3], args[1].shape[2]
+    each = [edit.hidden(*place, n_heads, n_query, n_key) for edit in edits]
+    several = [hidden for hidden in each if hidden is not None]
+    return torch.stack(several).any(0) if several else None
 
 
 def _recorded(module: nn.Module, args: QKV, mask: torch.Tensor | None, keywords: dict) -> Recorded:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from attnviz.edits import Edit, checked
+from attnviz.encoding import Encoded
 from attnviz.errors import Unsupported
 from attnviz.flow.mixing import Scores
 from attnviz.flow.target import Aim
@@ -99,20 +100,21 @@ def gradients(
     if not model.layout.exact:
         raise Unsupported(f"{model.name} is view-only ({model.info.reason}), so its attention has no gradient here.")
     kept = checked(edits)
-    ids = [token.id for token in trace.tokens]
-    own = model.reader.encode_ids(ids)
-    source = model.reader.encode_ids([token.id for token in trace.source_tokens]) if trace.source_tokens else own
+    # Not the ids alone: a donor is in the chat template where the run is.
+    own = Encoded(trace.text, tuple(trace.input_ids), trace.tokens)
+    given = trace.source_tokens
+    source = Encoded(trace.source_text, tuple(token.id for token in given), given) if given else own
     call = Call(places=model.layout.places, edits=kept, progress=progress, keep_z=True)
     outputs = model.forward(source, kept, call, own if trace.source_tokens else None, grad=True)
     with torch.enable_grad():
-        outcome, reads = _outcome(model, aim, outputs, len(ids))
+        outcome, reads = _outcome(model, aim, outputs, len(own.ids))
         found = torch.autograd.grad(outcome, list(call.z.values()), allow_unused=True)
     attention = {place: one.row(0) for _, place, one in call.recorded if place is not None}
     of_z = {}
     for (place, z), slope in zip(call.z.items(), found, strict=True):
         # The last decoder block's other positions, say, may not reach the outcome at all.
         slope = torch.zeros_like(z) if slope is None else slope
-        of_z[place] = _before_edits(place, kept, attention[place], z.detach(), slope)[0].float()
+        of_z[place] = _before_edits(place, call.applied, attention[place], z.detach(), slope)[0].float()
     return Gradients(float(outcome.detach()), tuple(call.z), of_z, attention, reads)
 
 

@@ -164,7 +164,9 @@ def take_apart(
     source = model.encoded(text, input_ids, chat_template)
     kept = checked(edits)
     decoder = model.decoder_side(source, decoder_text, decoder_input_ids, kept)
-    call = Call(places=model.layout.places, edits=kept, progress=progress, keep_z=True)
+    # Before the watching: a donor's run is not this one.
+    bound = model.ready(kept, source, decoder)
+    call = Call(model.layout.places, kept, progress=progress, keep_z=True, bound=bound)
     modules = {module for wiring in anatomy.wirings for module in wiring.modules}
     with watching([*modules, *([anatomy.final] if anatomy.final else [])]) as watch:
         outputs = model.forward(source, kept, call, decoder)

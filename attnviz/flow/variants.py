@@ -132,7 +132,7 @@ class Variants:
             "past_key_values": DynamicCache(before),
             "use_cache": True,
         }
-        return self._read(self._forward(inputs, batch), batch)
+        return self._read(self._forward(inputs, batch, start), batch)
 
     def _checked(self) -> _Kept | None:
         """The clean run's keys and values, where runs that continue them equal whole ones."""
@@ -152,11 +152,11 @@ class Variants:
             return None
         return kept if all(keys.shape[2] == length for keys, _ in kept) else None
 
-    def _forward(self, inputs: dict[str, Any], batch: Sequence[Variant]) -> Any:
+    def _forward(self, inputs: dict[str, Any], batch: Sequence[Variant], start: int = 0) -> Any:
         at_end = all(v.position == len(v.ids) - 1 for v in batch)
         if at_end and self._model.has_vocabulary and "logits_to_keep" in self._accepted:
             inputs["logits_to_keep"] = 1
-        with self._model.running(Call(places=self._model.layout.places, edits=self._edits, keep=False)):
+        with self._model.running(Call(self._model.layout.places, self._edits, keep=False, start=start)):
             return self._model.hf_model(**inputs)
 
     def _read(self, outputs: Any, batch: Sequence[Variant]) -> torch.Tensor:

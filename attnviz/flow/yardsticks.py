@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from attnviz.edits import Edit
+from attnviz.encoding import Encoded
 from attnviz.errors import InputError
 from attnviz.flow.target import Aim, Target
 from attnviz.flow.variants import Variant, Variants
@@ -134,6 +135,12 @@ def yardstick(
     )
 
 
+def _sides(trace: Trace) -> tuple[Encoded, Encoded | None]:
+    """What a run read: its text, or its source and its decoder's text."""
+    own, given = Encoded(trace.text, tuple(trace.input_ids), trace.tokens), trace.source_tokens
+    return (Encoded(trace.source_text, tuple(t.id for t in given), given), own) if given else (own, None)
+
+
 class _Bench:
     """One text and its target, ready for changes.
 
@@ -159,7 +166,7 @@ class _Bench:
         ]
         position = len(self.ids["text"]) - 1 if aim.query is None else aim.query
         self.clean = Variant(self.ids["text"], position, 0, self.ids.get("source", ()))
-        self.variants = Variants(model, self.clean, edits)
+        self.variants = Variants(model, self.clean, model.ready(edits, *_sides(trace)))
 
     def id_at(self, place: _Place) -> int:
         side, j = place

@@ -23,12 +23,13 @@ FLOORS = [
     {"attnviz.info", "attnviz.anatomy"},
     {"attnviz.outputs"},
     {"attnviz.trace", "attnviz.tracefile"},
-    {"attnviz.view", "attnviz.tracing"},
+    {"attnviz.view", "attnviz.tracing", "attnviz.replacing", "attnviz.writing", "attnviz.measuring"},
     {"attnviz.models", "attnviz.embedded"},
     {"attnviz.opening"},
     {"attnviz.catalogue", "attnviz.recording"},
-    {"attnviz.heads", "attnviz.products", "attnviz.generated", "attnviz.lines", "attnviz.alignment"},
-    {"attnviz.overview", "attnviz.compare", "attnviz.flow"},
+    {"attnviz.flow", "attnviz.products", "attnviz.generated", "attnviz.lines", "attnviz.alignment"},
+    {"attnviz.heads", "attnviz.ablation"},
+    {"attnviz.overview", "attnviz.compare", "attnviz.corpus"},
     {"attnviz.figures"},
     {"attnviz.bertviz_views", "attnviz.export"},
     {"attnviz"},
@@ -38,7 +39,17 @@ FLOORS = [
 ]
 # A trace is saved and opened by its own file format: two halves of one thing, in two files for their length.
 PAIRS = {("attnviz.trace", "attnviz.tracefile"), ("attnviz.tracefile", "attnviz.trace")}
-PACKAGES = ("attnviz.flow", "attnviz.figures", "attnviz.ui", "pages")
+PACKAGES = (
+    "attnviz.edits",
+    "attnviz.metrics",
+    "attnviz.flow",
+    "attnviz.heads",
+    "attnviz.ablation",
+    "attnviz.corpus",
+    "attnviz.figures",
+    "attnviz.ui",
+    "pages",
+)
 
 SOURCES = sorted(p for p in [ROOT / "app.py", *ROOT.glob("pages/**/*.py"), *ROOT.glob("attnviz/**/*.py")] if p.exists())
 
