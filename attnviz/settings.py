@@ -29,6 +29,16 @@ class Settings(BaseSettings):
     text_store_bytes: int = Field(
         default=64 << 20, ge=1, description="texts that links can restore, all users together"
     )
+    data_dir: Path | None = Field(
+        default=None, description="where corpora and their results are kept; None: the user's data folder"
+    )
+    corpora_bytes: int = Field(
+        default=4 << 30, ge=1 << 20, description="corpora and results kept; the least recently used corpora are let go"
+    )
+    corpus_texts: int = Field(default=20_000, ge=1, description="texts of a corpus; more are left out, and said")
+    corpus_tokens: int = Field(
+        default=512, ge=2, le=MOST_TOKENS, description="tokens of a text of a corpus; longer ones are left out"
+    )
     text_hours: float = Field(
         default=24 * 7, gt=0, description="how long a link restores its text after it was last used"
     )

@@ -3,8 +3,8 @@
     python benchmarks/flow.py               times: max-flow against networkx, all methods, each yardstick, a large graph
     python benchmarks/flow.py --table       how methods agree with yardsticks over 100 sentences; writes docs/FLOW.md
 
-Sentences are in flow_sentences.txt, two by two about the same thing: SmolLM2 is asked for its likeliest next token
-after each, MiniLM for the similarity of each to its partner.
+Sentences are the first 100 of assets/sentences.txt, two by two about the same thing: SmolLM2 is asked for its likeliest
+next token after each, MiniLM for the similarity of each to its partner.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from attnviz.flow import METHODS, Target, explain, max_flow, scoring, yardstick
 from attnviz.flow.yardsticks import HOWS
 
 ROOT = Path(__file__).resolve().parents[1]
-SENTENCES = (ROOT / "benchmarks" / "flow_sentences.txt").read_text("utf-8").splitlines()
+SENTENCES = (ROOT / "assets" / "sentences.txt").read_text("utf-8").splitlines()[:100]
 TABLE = ROOT / "docs" / "FLOW.md"
 TOKENS = 64
 MODELS = ("smollm2", "minilm")

@@ -2,7 +2,7 @@
 
     python benchmarks/heads.py            some minutes on one core, most of them forward passes
 
-Sentences are this project's own (`flow_sentences.txt` and `sentences.txt`, each of 12 tokens or more). Intervals are
+Sentences are this project's own (assets/sentences.txt, each of 12 tokens or more). Intervals are
 of the mean: texts drawn again with replacement, 2,000 times, 2.5 to 97.5 per cent; for induction, random samples in
 their place.
 """
@@ -21,7 +21,7 @@ import attnviz
 from attnviz import Sinks, View, flow, heads
 from attnviz.heads import DETECTORS, VARIANTS
 
-FOLDER = Path(__file__).parent
+SENTENCES = Path(__file__).parents[1] / "assets" / "sentences.txt"
 LEAST_TOKENS = 12
 DRAWS = 2_000
 SAMPLES = 40
@@ -31,9 +31,7 @@ Array = npt.NDArray[np.float64]
 
 def sentences() -> list[str]:
     """200 of them, one a line."""
-    return [
-        line for name in ("flow_sentences.txt", "sentences.txt") for line in (FOLDER / name).read_text().splitlines()
-    ]
+    return SENTENCES.read_text("utf-8").splitlines()
 
 
 def mean_of(values: Array, weights: Array | None = None) -> Array:

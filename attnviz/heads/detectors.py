@@ -64,7 +64,7 @@ DETECTORS: dict[str, Detector] = {
         "Same word",
         "attention of a piece of a word to the word's other pieces",
         "the share of visible keys that are the word's other pieces",
-        "after Clark et al. 2019, arXiv 1906.04341, section 3",
+        "our own, after the relations of Clark et al. 2019, arXiv 1906.04341",
         ("self",),
     ),
     "punctuation": Detector(

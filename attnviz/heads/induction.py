@@ -5,8 +5,8 @@ Words of a real text repeat for reasons; random tokens drawn once and given twic
     [BOS or CLS] r r [SEP]        r: tokens drawn evenly from the vocabulary, each at most once, no special ones
 
 Induction (Olsson et al. 2022, arXiv 2209.11895): attention of a token to the one after its earlier copy. The copy score
-follows their second evaluator: what a head would write for having read a token, carried to the logits, should raise
-that very token. Here it is read off each key alone, at its own position, among the text's own tokens.
+is after their copying evaluator, in a form of our own: what a head would write for having read a token, carried to the
+logits, should raise that very token. It is read off each key alone, at its own position, among the text's own tokens.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def induction(
     for done, ids in enumerate(texts):
         if progress is not None:
             progress(done, samples)
-        trace, copy, reason = _one(model, ids, edits, site)
+        trace, copy, why = _one(model, ids, edits, site)
+        reason = reason or why
         one = repeats(trace, site=site, sinks=sinks)
         traces.append(trace)
         copies.append(copy)
@@ -126,7 +127,9 @@ def _mean_of_layers(chance: Values) -> Values:
 def random_texts(model: Model, *, length: int, samples: int, seed: int) -> list[list[int]]:
     """Token ids: what the model's tokenizer puts before a text, random tokens twice over, what it puts behind."""
     before, behind, special = _special(model)
-    ordinary = np.setdiff1d(np.arange(model.vocabulary), np.array(sorted(special), dtype=int))
+    # A table of embeddings may have rows to fill it up, which no token has.
+    known = model.vocabulary if model.reader.tokenizer is None else min(model.vocabulary, len(model.reader.tokenizer))
+    ordinary = np.setdiff1d(np.arange(known), np.array(sorted(special), dtype=int))
     if len(ordinary) < length:
         raise InputError(f"{model.name} has {len(ordinary)} ordinary tokens; got a length of {length}. Choose less.")
     chance = np.random.default_rng(seed)
@@ -152,7 +155,7 @@ def copy_scores(run: Run, model: Model) -> Values:
     kept = [i for i, token in enumerate(tokens) if not token.special]
     names, own = np.unique([tokens[i].id for i in kept], return_inverse=True)
     towards = Unembedding.of(run, model)
-    matrix = towards.weight[torch.tensor(names, device=towards.weight.device)].T * towards.factor
+    matrix = towards.weight[torch.tensor(names, device=towards.weight.device)].float().T * towards.factor
     places = torch.tensor(own, device=matrix.device)
     out = np.full((info.layers_of(site), info.heads_of(site)), np.nan, np.float32)
     mine = [block for block in run.blocks if block.site == site]

@@ -25,6 +25,7 @@ from attnviz.ui.session import stores, text_of
 _JOBS, _FAILED, _LAST = "attnviz_jobs", "attnviz_failed", "attnviz_last_trace"
 _KEPT = 2  # traces that stay with a session: two can be compared
 _FEW_QUERIES = 16  # rows of every head that are made at once, on every run
+_STOPPED = "Stopped. Your text is kept; change it, or run it again."
 _QUIET_SECONDS = 0.4  # shorter work shows nothing: a bar that flashes is worse than none
 
 
@@ -143,12 +144,15 @@ def check_length(model: Model, text: str, chat: bool) -> None:
         )
 
 
-def finished(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any]) -> Any:
-    """The result of a job of this session, waited for in view; the page stops where it fails or is cancelled."""
+def finished(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any], *, stopped: str = _STOPPED) -> Any:
+    """The result of a job of this session, waited for in view; the page stops where it fails or is cancelled.
+
+    stopped   what is said to somebody who cancels
+    """
     jobs: dict[tuple[Hashable, ...], Job] = st.session_state.setdefault(_JOBS, {})
     failed: dict[tuple[Hashable, ...], AttnvizError] = st.session_state.setdefault(_FAILED, {})
     if key in failed:
-        _stop(key, failed)
+        _stop(key, failed, stopped)
     for other in [other for other in jobs if other != key]:
         jobs.pop(other).cancel()  # the person has moved on
     if key not in jobs:
@@ -178,7 +182,7 @@ def finished(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any]) 
             stores().traces.clear()
         # Without its traceback: the frames there may hold a model that was refused.
         failed[key] = type(error)(str(error))
-        _stop(key, failed)
+        _stop(key, failed, stopped)
 
 
 def _progress_words(title: str, job: Job) -> str:
@@ -192,11 +196,11 @@ def retry() -> None:
     st.session_state.pop(_FAILED, None)
 
 
-def _stop(key: tuple[Hashable, ...], failed: dict[tuple[Hashable, ...], AttnvizError]) -> None:
+def _stop(key: tuple[Hashable, ...], failed: dict[tuple[Hashable, ...], AttnvizError], stopped: str) -> None:
     """Say why there is no result, offer to try again, and end this run of the page."""
     error = failed[key]
     if isinstance(error, Cancelled):
-        st.info("Stopped. Your text is kept; change it, or run it again.", icon=":material/stop_circle:")
+        st.info(stopped, icon=":material/stop_circle:")
     else:
         say.problem(error)
     st.button("Try again", on_click=retry, key="try-again", icon=":material/refresh:")
