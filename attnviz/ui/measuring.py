@@ -1,0 +1,114 @@
+"""Many texts in the app: the shelf that holds them, and what a model's heads do on them, measured once and kept."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+import streamlit as st
+
+from attnviz import corpus
+from attnviz.corpus import Choice, Item, Shelf, Summary
+from attnviz.models import Model
+from attnviz.ui import work
+from attnviz.ui.jobs import Job
+from attnviz.ui.selection import Selection
+from attnviz.ui.session import stores
+from attnviz.view import Sinks
+
+_ASSETS = Path(__file__).resolve().parents[2] / "assets"
+OWN_NAME = "200 sentences of AttnViz"
+OWN_DATES = "200 dates of AttnViz"
+_ENOUGH_TEXTS, _ENOUGH_SECONDS = 16, 2.0
+
+
+@st.cache_resource(show_spinner=False)
+def shelf() -> Shelf:
+    """The server's corpora; made once, shared by all sessions."""
+    return Shelf()
+
+
+def corpus_of(chosen: Selection, model: Model) -> str:
+    """The key of the Selection's corpus; of the embedded texts that fit the model where none is chosen."""
+    return chosen.corpus or own_corpus(pairs=model.family == "encoder-decoder")
+
+
+def own_corpus(*, pairs: bool) -> str:
+    """The key of an embedded corpus, put on the shelf when it is first needed, and again if it had to make room."""
+    if pairs:
+        rows = csv.reader((_ASSETS / "dates" / "dates.tsv").read_text("utf-8").splitlines(), delimiter="\t")
+        name, items = OWN_DATES, [Item(written, "", iso) for written, iso in rows]
+    else:
+        lines = (_ASSETS / "sentences.txt").read_text("utf-8").splitlines()
+        name, items = OWN_NAME, [Item(line) for line in lines]
+    key = "own-" + hashlib.sha256(repr(items).encode()).hexdigest()[:24]
+    if not shelf().holds(key):
+        shelf().add(items, name, key=key)
+    return key
+
+
+def measured(model: Model, key: str, chosen: Selection, *, site: str | None = None) -> str:
+    """The name of the run of a corpus by a model, after what is still to be measured was measured, in view.
+
+    The page stops where it is cancelled; every text measured until then is kept, and the next call goes on from there.
+    """
+    sinks = resting(chosen)
+    name = corpus.run_key(model, site=site, sinks=sinks)
+    if shelf().done(key, name) < shelf().about(key).n:
+        work.finished(
+            ("corpus", key, name),
+            "Measuring every head",
+            lambda job: measure(job, model, key, site=site, sinks=sinks),
+            stopped="Stopped. What was measured is kept: go on.",
+        )
+    return name
+
+
+class _Enough(Exception):
+    """What was measured says how long the rest takes."""
+
+
+def measure(job: Job, model: Model, key: str, *, site: str | None, sinks: Sinks, first: bool = False) -> None:
+    """Measure what is still to be measured, in a job; its share is of that, so that its estimate holds after a stop.
+
+    first   end after the batch with which there is enough to go by
+    """
+    start: int | None = None
+    began = time.monotonic()
+
+    def step(done: int, total: int) -> None:
+        nonlocal start
+        start = done if start is None else start
+        job.report(f"{done:,} of {total:,} texts", (done - start) / max(total - start, 1))
+        if first and (done - start >= _ENOUGH_TEXTS or (done > start and time.monotonic() - began > _ENOUGH_SECONDS)):
+            raise _Enough
+
+    job.report("reading texts", 0.0)
+    with suppress(_Enough):
+        corpus.run(model, shelf(), key, site=site, sinks=sinks, progress=step)
+
+
+def resting(chosen: Selection) -> Sinks:
+    """Which keys "without the sink" takes away: those of the sink policy that many texts can share."""
+    return Sinks(kinds=chosen.kinds or ("first",))  # type: ignore[arg-type]
+
+
+def summary(model_name: str, key: str, run: str, choice: Choice, *, label: str | None = None) -> Summary:
+    """Means over a corpus's texts, or over those of one label, with intervals; kept with the model's other results."""
+    of = (model_name, "corpus", key, run, shelf().done(key, run), choice, label)
+    found = stores().traces.get(of)
+    if found is not None:
+        return cast(Summary, found)
+
+    def make(job: Job) -> Summary:
+        job.report("drawing texts again and again", 0.0)
+        results = (r for r in shelf().results(key, run) if label is None or r.label == label)
+        made = Summary.of(results, choice)
+        stores().traces.put(of, made)
+        return made
+
+    return cast(Summary, work.finished(("corpus-summary", *of), "Intervals over texts", make))
