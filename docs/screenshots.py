@@ -34,6 +34,8 @@ PAGES: dict[str, dict[str, str]] = {
     "all_heads": {"score": "previous"},
     "lines": {"heads": "L23H3.L20H0"},
     "flow": {},
+    "heads": {"layer": "16", "head": "0"},
+    "corpus": {"layer": "16", "head": "0"},
     "generation": {},
     "compare": {"with_second": OTHER},
     "bertviz": {},
@@ -62,6 +64,9 @@ MORE: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "flow-dates-dark": ({"model": "dates", "with_text": DATE}, TALL),
     "flow-long-light": ({"with_text": SENTENCE * 14}, DESKTOP),
     "flow-chinese-dark": ({"with_text": CHINESE}, DESKTOP),
+    "heads-families-dark": ({"facet": "families"}, TALL),
+    "heads-induction-light": ({"detector": "induction"}, TALL),
+    "heads-dates-light": ({"model": "dates", "detector": "duplicate"}, TALL),
     "lines-chinese-dark": ({"with_text": CHINESE}, DESKTOP),
     "all_heads-chinese-dark": ({"with_text": CHINESE}, DESKTOP),
     "compare-chinese-dark": ({"with_text": CHINESE, "with_second": CHINESE.replace("北京", "南京")}, DESKTOP),
@@ -88,7 +93,7 @@ def main(wanted: list[str]) -> None:
 
 def shoot(browser: Browser, url: str, name: str, page: str, params: dict[str, str], options: dict[str, Any]) -> None:
     context = browser.new_context(color_scheme="dark" if name.endswith("dark") else "light", **options)
-    context.set_default_timeout(90_000)
+    context.set_default_timeout(180_000)
     tab = context.new_page()
     tab.goto(f"{url}/{'' if page == 'explore' else page}?{urlencode(params)}")
     tab.wait_for_function(

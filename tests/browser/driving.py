@@ -73,8 +73,9 @@ def running_app(script: str = "app.py", **settings: str) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.fileWatcherType", "none"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **settings}  # a name must not depend on the network here
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "server.log").open("w+") as log:
+        # A name must not depend on the network here, nor a corpus on what was done before.
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "ATTNVIZ_DATA_DIR": folder, **settings}
         server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_until_healthy(url, server, Path(log.name))
