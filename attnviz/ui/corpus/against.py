@@ -1,0 +1,316 @@
+"""One corpus against another, two labels of one, or two models on the same texts: which heads differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from attnviz.corpus import Comparison, Result, compare, compare_paired
+from attnviz.embedded import EMBEDDED
+from attnviz.errors import ShapeError
+from attnviz.figures.corpus import change_grid, choice_words, widest
+from attnviz.figures.palette import DIVERGING
+from attnviz.ui import say, work
+from attnviz.ui.components import matrix
+from attnviz.ui.corpus.lines import change_lines
+from attnviz.ui.corpus.looked import Looked, labels_of
+from attnviz.ui.corpus.running import measuring
+from attnviz.ui.corpus.subject import Subject
+from attnviz.ui.corpus.tables import of_label, run_facts
+from attnviz.ui.corpus.texts import corpora
+from attnviz.ui.export import export_bar
+from attnviz.ui.jobs import Job
+from attnviz.ui.session import act, select, selection, stores
+from attnviz.ui.theme import theme
+from attnviz.ui.views import round_up
+
+RATE = 0.05
+_NEAREST = 5  # heads that are listed where none changed
+_VALUES = ("first", "second", "difference", "from", "to")
+KINDS = {"corpus": "Other texts", "labels": "Two labels", "model": "Another model"}
+_KIND, _LABELS = "attnviz_corpus_against", "attnviz_corpus_labels"
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """What is compared: two measurements, or one and two of its labels; `names` as they are called on the page."""
+
+    first: Subject
+    second: Subject
+    labels: tuple[str, str] | None
+    names: tuple[str, str]
+
+    @property
+    def paired(self) -> bool:
+        return self.first.name != self.second.name
+
+    def results(self) -> tuple[Iterator[Result], Iterator[Result]]:
+        one, other = self.labels or (None, None)
+        return of_label(self.first.id, one), of_label(self.second.id, other)
+
+
+def against(looked: Looked) -> None:
+    """What to compare with, and once both sides are measured what differs."""
+    st.markdown("#### Compare")
+    kinds = [kind for kind in KINDS if kind != "labels" or len(labels_of(looked.subject)) > 1]
+    current = st.session_state.get(_KIND, "corpus" if selection().other_corpus else None)
+    current = current if current in kinds else None
+    st.session_state["corpus-against"] = current
+    st.segmented_control(
+        "Compare with",
+        kinds,
+        key="corpus-against",
+        format_func=KINDS.__getitem__,
+        label_visibility="collapsed",
+        on_change=_turn,
+    )
+    if current is None:
+        say.caption("Do heads do the same on other texts, on texts of another label, or in another model?")
+        return
+    sides = {"corpus": _corpora, "labels": _labels, "model": _models}[current](looked)
+    if sides is not None:
+        _changes(looked, sides)
+
+
+def _turn() -> None:
+    act()
+    st.session_state[_KIND] = st.session_state["corpus-against"]
+
+
+def _corpora(looked: Looked) -> Sides | None:
+    subject, key = looked.subject, selection().other_corpus
+    names = {k: name for k, name in corpora(subject.model).items() if k != subject.known.key}
+    if not names:
+        say.caption("There are no other texts here yet: paste or upload them above, then come back to these.")
+        return None
+    st.session_state["corpus-other"] = key if key in names else None
+    st.selectbox(
+        "Other texts",
+        list(names),
+        index=None,
+        key="corpus-other",
+        format_func=lambda key: names.get(key, key),
+        placeholder="Choose other texts",
+        on_change=lambda: select(other_corpus=st.session_state["corpus-other"] or ""),
+    )
+    if key not in names:
+        if key and key != subject.known.key:
+            say.caption("The other texts behind this address are not here any more: add them again.")
+        return None
+    other = measuring(Subject.of(subject.name, subject.model, key, subject.site, selection()), which="-other")
+    return Sides(subject, other, None, (subject.known.name, other.known.name))
+
+
+def _labels(looked: Looked) -> Sides | None:
+    labels = labels_of(looked.subject)
+    chosen: tuple[int | None, int | None] = st.session_state.get(_LABELS, (0, 1))
+    picked: list[int | None] = []
+
+    def chose() -> None:
+        act()
+        st.session_state[_LABELS] = tuple(st.session_state[f"corpus-label-{side}"] for side in (0, 1))
+
+    for side, (place, title) in enumerate(zip(st.columns(2), ("First label", "Second label"), strict=True)):
+        at = chosen[side]
+        st.session_state[f"corpus-label-{side}"] = at if at is not None and at < len(labels) else None
+        picked.append(
+            place.selectbox(
+                title,
+                range(len(labels)),
+                index=None,
+                key=f"corpus-label-{side}",
+                format_func=lambda i: labels[i] or "(none)",
+                placeholder="Choose a label",
+                on_change=chose,
+            )
+        )
+    first, second = picked
+    if first is None or second is None or first == second:
+        say.caption("Choose two labels.")
+        return None
+    pair = labels[first], labels[second]
+    return Sides(looked.subject, looked.subject, pair, (pair[0] or "(none)", pair[1] or "(none)"))
+
+
+def _models(looked: Looked) -> Sides | None:
+    subject, name = looked.subject, selection().other_model
+    _model_field(subject.name)
+    if not name or name == subject.name:
+        say.caption(
+            "Choose a model of the same architecture, such as a checkpoint and what was fine-tuned from it: heads are "
+            "compared one by one."
+        )
+        return None
+    model = work.model_for(replace(selection(), model=name))
+    site = subject.site
+    shapes = [
+        (info.layers_of(site), info.heads_of(site)) if site in info.sites else None
+        for info in (subject.model.info, model.info)
+    ]
+    if shapes[0] != shapes[1]:
+        words = [f"{s[0]} layers of {s[1]} heads" if s else f"no {site} attention" for s in shapes]
+        raise ShapeError(
+            f"Heads are compared one by one, so both models need as many layers and heads: {subject.model.info.name} "
+            f"has {words[0]}, {model.info.name} has {words[1]}. Choose another of the same architecture."
+        )
+    other = measuring(Subject.of(name, model, subject.known.key, subject.site, selection()), which="-other")
+    titles = subject.model.info.name, model.info.name
+    return Sides(subject, other, None, titles if titles[0] != titles[1] else (subject.name, name))
+
+
+def _model_field(own: str) -> None:
+    current = selection().other_model
+    opened: list[str] = st.session_state.get("models-opened", [])
+    options = [name for name in dict.fromkeys([*EMBEDDED, *opened[-8:], current]) if name and name != own]
+    st.session_state["corpus-model"] = current if current in options else None
+
+    def chose() -> None:
+        work.retry()
+        select(other_model=(st.session_state["corpus-model"] or "").strip()[:300])
+
+    st.selectbox(
+        "Other model",
+        options,
+        index=None,
+        key="corpus-model",
+        accept_new_options=True,
+        placeholder="Choose one, or type a Hugging Face id or a folder",
+        format_func=lambda name: EMBEDDED[name].title if name in EMBEDDED else name,
+        on_change=chose,
+    )
+
+
+def _changes(looked: Looked, sides: Sides) -> None:
+    """The map of differences, and the heads that changed."""
+    found = _compared(looked, sides)
+    apart, changed = found.difference[0, 0], found.changed(RATE)[0, 0]
+    tested = int(np.isfinite(found.p).sum())
+    words = choice_words(looked.choice)
+    if not tested:
+        say.caption("No head has values on both sides, so nothing can be compared. Choose another detector.")
+        return
+    narrow, wide = st.columns([2, 3], gap="medium")
+    first, second = (say.plain(name) for name in sides.names)
+    with narrow:
+        st.markdown(f"**{words}: {second} minus {first}**")
+        _map(looked, apart, sides)
+        info, look, names, lines = looked.subject.model.info, theme(), sides.names, _lines(looked, sides)
+        site = looked.subject.site
+        export_bar(
+            f"corpus changes {looked.detector}",
+            lambda: change_grid(found, info, names, site=site, rate=RATE, theme=look),
+            lambda: found.frame(rate=RATE),
+            lines,
+            about=_facts(looked, sides),
+            key="corpus-changes",
+        )
+    with wide:
+        n = int(changed.sum())
+        st.markdown(f"**{n} of {tested} heads changed**" if n else f"**None of {tested} heads changed**")
+        table = found.frame(rate=RATE)
+        st.dataframe(
+            _rows(table[table["changed"]] if n else table.head(_NEAREST)),
+            hide_index=True,
+            key="corpus-changed",
+            column_config={
+                "q": st.column_config.NumberColumn(format="%.1e"),
+                **{name: st.column_config.NumberColumn(format="%.4f") for name in _VALUES},
+            },
+        )
+        say.caption(*_words(found, sides, n, tested))
+
+
+def _map(looked: Looked, apart: np.ndarray, sides: Sides) -> None:
+    most = round_up(widest(apart))
+    matrix(
+        apart.astype(np.float32),
+        key="corpus-change-map",
+        row_labels=[str(i) for i in range(apart.shape[0])],
+        col_labels=[str(i) for i in range(apart.shape[1])],
+        row_axis="layer",
+        col_axis="head",
+        value_name="difference",
+        palettes=DIVERGING,
+        low=-most,
+        high=most,
+        selected=(looked.head.layer, looked.head.head),
+        label="The second side's mean minus the first's, layers down and heads across. Pick a head to see its texts.",
+        cell="free",
+        max_height=400,
+        title=f"{choice_words(looked.choice)}: {sides.names[1]} minus {sides.names[0]}",
+        file_name="corpus-changes",
+        on_pick=lambda layer, head: select(layer=layer, head=head),
+    )
+
+
+def _rows(table: pd.DataFrame) -> pd.DataFrame:
+    heads = [f"L{layer}H{head}" for layer, head in zip(table["layer"], table["head"], strict=True)]
+    shown = table[["mean_a", "mean_b", "difference", "low", "high", "q"]]
+    shown = shown.set_axis([*_VALUES, "q"], axis=1)
+    shown.insert(0, "head", heads)
+    return shown
+
+
+def _words(found: Comparison, sides: Sides, changed: int, tested: int) -> list[str]:
+    how = "text by text, the same texts in both" if found.paired else "mean against mean"
+    n = f"{found.n[0]:,}" if found.paired else f"{found.n[0]:,} and {found.n[1]:,}"
+    words = [
+        f"First: {sides.names[0]}; second: {sides.names[1]}. {n} texts, compared {how} (a t-test for each head).",
+        f"{tested} heads were looked at, so some would differ by chance: the list is cut where about {RATE:.0%} of it "
+        "is expected to be false (q, after Benjamini and Hochberg). That holds for this detector; whoever tries many "
+        "looks more often.",
+    ]
+    if changed:
+        words.append("From and to: an interval of the difference, widened for having been chosen.")
+    else:
+        words.append(
+            "No difference stands out: that is a result for these texts and this many of them, not a proof that the "
+            "heads are the same. The nearest to it are listed."
+        )
+    if not found.paired:
+        words.append("Longer texts have lower chance levels: texts of two lengths differ by that alone.")
+    if not (sides.first.whole and sides.second.whole):
+        words.append("Not all texts are measured yet.")
+    if min(found.n) < 20:
+        words.append("Below some twenty texts a side the test is a hint.")
+    return [*words, "A head that looks elsewhere need not change what the model writes."]
+
+
+def _compared(looked: Looked, sides: Sides) -> Comparison:
+    """Compared once, and kept."""
+    measured = [(side.name, *side.id, side.done) for side in (sides.first, sides.second)]
+    of = (sides.first.name, "corpus-compared", *measured, sides.labels, looked.choice)
+    found = stores().traces.get(of)
+    if found is None:
+
+        def make(job: Job) -> Comparison:
+            job.report("reading results", 0.0)
+            made = (compare_paired if sides.paired else compare)(*sides.results(), looked.choice)
+            stores().traces.put(of, made)
+            return made
+
+        found = work.finished(("corpus-compared", *of), "Comparing", make)
+    return cast(Comparison, found)
+
+
+def _lines(looked: Looked, sides: Sides) -> str:
+    return change_lines(sides.first, sides.second, looked, sides.labels)
+
+
+def _facts(looked: Looked, sides: Sides) -> dict[str, object]:
+    """Which measurements a file is of."""
+    second = {f"second_{name}": value for name, value in run_facts(sides.second).items()}
+    labels = {"labels": list(sides.labels)} if sides.labels else {}
+    return {
+        **run_facts(sides.first),
+        **second,
+        **labels,
+        "detector": looked.detector,
+        "variant": looked.choice.variant,
+        "false_discovery_rate": RATE,
+    }

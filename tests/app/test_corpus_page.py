@@ -1,0 +1,198 @@
+"""The Corpus page, run by Streamlit's own test harness: texts taken or refused, measured, stopped and resumed."""
+
+import io
+import re
+
+import pandas as pd
+import pytest
+from corpus_pages import (
+    HOSTILE,
+    Page,
+    assert_fine,
+    choose,
+    measured_moods,
+    opener,
+    own_shelf,
+    params,
+    press,
+    said,
+    turn_to,
+)
+from streamlit.testing.v1 import AppTest
+
+import attnviz
+from attnviz.corpus import Item, Shelf
+from attnviz.ui import measuring
+from attnviz.ui.jobs import Job
+from attnviz.view import Sinks
+
+shelf = pytest.fixture(scope="module", autouse=True)(own_shelf)
+moods = pytest.fixture(scope="module")(measured_moods)
+page = pytest.fixture(opener)
+
+
+def upload(page: Page, name: str, content: bytes) -> AppTest:
+    test = turn_to(page(), "corpus-source", "file")
+    return test.file_uploader[0].upload(name, content).run()
+
+
+def texts(test: AppTest) -> list[Item]:
+    return [item for _, item in measuring.shelf().texts(params(test)["corpus"])]
+
+
+def test_the_page_begins_with_sentences_of_its_own_and_says_how_long_they_take(page: Page) -> None:
+    test = page()
+    assert_fine(test)
+    assert "200 sentences of AttnViz: 200 texts. They come with AttnViz" in said(test)
+    assert re.search(r"(\d+) of 200 texts done. The other (\d+) take about [1-9]", said(test))
+    assert "no fair sample" in said(test)
+    press(test, "Run")
+    assert_fine(test)
+    assert "mean over 200 texts" in said(test)
+    assert not {"Run", "Resume"} & {button.label for button in test.button}
+
+
+def test_pasted_texts_are_taken_and_what_is_left_out_is_said(page: Page) -> None:
+    test = turn_to(page(), "corpus-source", "paste")
+    assert_fine(test)
+    test.text_area(key="corpus-paste").set_value(f"One dog sat.\n\nTwo dogs ran, and sat.\n{HOSTILE}")
+    press(test, "Take these texts")
+    assert_fine(test)
+    assert [item.text for item in texts(test)] == ["One dog sat.", "Two dogs ran, and sat.", HOSTILE]
+    assert "Pasted texts: 3 texts. 1 text left out: empty (first at line 2)" in said(test)
+    assert "mean over 3 texts" in said(test)
+    turn_to(test, "corpus-source", "paste")
+    assert test.text_area(key="corpus-paste").value.startswith("One dog sat.")
+
+
+def test_nothing_to_take_is_a_sentence_and_the_typing_stays(page: Page) -> None:
+    test = turn_to(page(), "corpus-source", "paste")
+    test.text_area(key="corpus-paste").set_value(" \n\n")
+    press(test, "Take these texts")
+    assert [exception.message for exception in test.exception] == []
+    assert "needs at least one text" in test.error[0].value
+    assert "2 texts left out" in test.error[0].value
+    assert test.text_area(key="corpus-paste").value == " \n\n"
+    assert "corpus" not in params(test)
+
+
+TABLE = pd.DataFrame({"body": ["Der Bär schläft.", HOSTILE], "mood": ["calm", HOSTILE]})
+
+
+def _parquet() -> bytes:
+    file = io.BytesIO()
+    TABLE.to_parquet(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", TABLE.to_csv(index=False).encode("utf-8-sig"), "columns divided by a comma"),
+        ("b.csv", TABLE.to_csv(index=False, sep=";").encode("latin-1"), "divided by a semicolon"),
+        ("c.tsv", TABLE.to_csv(index=False, sep="\t").encode("utf-16"), "Read as TSV"),
+        ("d.jsonl", TABLE.to_json(orient="records", lines=True).encode(), "Read as JSONL"),
+        ("e.parquet", _parquet(), "Read as Parquet"),
+    ],
+)
+def test_a_table_is_understood_shown_and_taken(page: Page, name: str, content: bytes, words: str) -> None:
+    test = upload(page, name, content)
+    assert_fine(test)
+    assert words in said(test)
+    assert list(test.dataframe[0].value.columns) == ["body", "mood"]
+    choose(test, "Labels to split by", "mood")
+    press(test, "Take these texts")
+    assert_fine(test)
+    assert texts(test) == [Item(body, mood) for body, mood in TABLE.itertuples(index=False)]
+    assert f"{name}: 2 texts, 2 labels" in said(test)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.csv", b"", "empty"),
+        ("wide.csv", b",".join(b"c%d" % i for i in range(200_000)) + b"\n", "columns"),
+        ("no.parquet", b"PAR1 but not", "Parquet"),
+        ("no.jsonl", b"[1]\n", "not an object"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_in_a_sentence(page: Page, name: str, content: bytes, words: str) -> None:
+    test = upload(page, name, content)
+    assert [exception.message for exception in test.exception] == []
+    assert len(test.error) == 1
+    assert words in re.sub(r"\\(.)", r"\1", test.error[0].value)
+    assert "Take these texts" not in [button.label for button in test.button]
+    assert "200 sentences of AttnViz" in said(test)  # what was there still is
+
+
+def test_a_wrong_delimiter_is_said_with_its_line_and_can_be_set_right(page: Page) -> None:
+    test = upload(page, "a.csv", b"text;n\none, two;1\nthree;2\nfour, five, six;3\n")
+    choose(test, "Columns are divided by", "Comma")
+    press(test, "Take these texts")
+    assert "line" in test.error[0].value
+    assert [exception.message for exception in test.exception] == []
+    choose(test, "Columns are divided by", "Semicolon")
+    assert_fine(test)
+    press(test, "Take these texts")
+    assert_fine(test)
+    assert [item.text for item in texts(test)] == ["one, two", "three", "four, five, six"]
+
+
+def test_texts_that_are_gone_are_a_sentence_and_others_can_be_chosen(page: Page) -> None:
+    test = page(corpus="abcdefghijklmnopqrst")
+    assert [exception.message for exception in test.exception] == []
+    assert "not here any more" in test.error[0].value
+    assert test.selectbox(key="corpus-choice").options[0].startswith("200 sentences")
+    test.selectbox(key="corpus-choice").select_index(0).run()
+    assert_fine(test)
+
+
+def test_after_a_restart_the_same_address_resumes(page: Page, shelf: Shelf, minilm: attnviz.Model) -> None:
+    key = shelf.add([Item(f"Dog {i} sat near the door of house {i}.") for i in range(100, 220)], "Dogs")
+    measuring.measure(Job(lambda job: None), minilm, key, site=None, sinks=Sinks(kinds=("first",)), first=True)
+    before = shelf.runs(key)[0].done
+    assert 0 < before < 100
+    measuring.shelf.clear()
+    test = page(corpus=key)
+    assert_fine(test)
+    assert f"{shelf.runs(key)[0].done} of 120 texts done" in said(test)
+    press(test, "Resume")
+    assert_fine(test)
+    assert "mean over 120 texts" in said(test)
+
+
+def test_the_share_of_a_job_is_of_what_it_has_to_do(shelf: Shelf, minilm: attnviz.Model) -> None:
+    key = shelf.add([Item(f"Dog {i} sat near the door of house {i}.") for i in range(100, 220)], "Dogs")
+    sinks = Sinks(kinds=("first",))
+    measuring.measure(Job(lambda job: None), minilm, key, site=None, sinks=sinks, first=True)
+
+    shares: list[float] = []
+
+    class Heard(Job):
+        def report(self, doing: str, share: float) -> None:
+            shares.append(share)
+
+    measuring.measure(Heard(lambda job: None), minilm, key, site=None, sinks=sinks)
+    assert (shares[1], shares[-1]) == (0, 1)
+    assert shares == sorted(shares)
+
+
+def test_names_labels_and_texts_stay_text(page: Page, moods: tuple[str, str]) -> None:
+    test = page(corpus=moods[0])
+    turn_to(test, "corpus-against", "labels")
+    assert_fine(test)
+    assert HOSTILE in said(test)
+    assert "<img" not in "".join(str(element.proto.body) for element in test.get("html"))
+    assert not any(re.search(r"(?<!\\)<img", str(element.value)) for element in test.markdown)
+
+
+def test_without_second_texts_an_encoder_decoder_leaves_all_out_and_says_so(page: Page, shelf: Shelf) -> None:
+    key = shelf.add([Item(f"{day} May 1998") for day in range(1, 25)], "Days")
+    test = page(model="dates", corpus=key)
+    assert_fine(test)
+    assert "24 left out: no second text for the decoder" in said(test)
+    assert "No text has values" in said(test)
+    test = page(model="dates", detector="previous")
+    assert_fine(test)
+    assert "200 dates of AttnViz" in said(test)
+    assert "Duplicate token without sink" in said(test)  # there is no previous token in another text
