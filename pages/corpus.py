@@ -15,7 +15,7 @@ from attnviz.ui.page import open_page
 from attnviz.ui.session import selection, take_notes
 from attnviz.ui.views import site_picker
 
-opening = open_page("One text against many", text=False)
+opening = open_page("One text against many", text=False, chat=False)
 if opening.model is None:
     say.caption("A saved trace comes without its model, so no other texts can be run. Choose a model.")
     st.stop()

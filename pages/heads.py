@@ -15,7 +15,7 @@ from attnviz.ui.session import select, selection
 from attnviz.ui.views import site_picker
 
 go()
-opening = open_page("What does each head do?", text=False)
+opening = open_page("What does each head do?", text=False, chat=False)
 if opening.model is None:
     say.caption("A saved trace holds one text and comes without its model. Choose a model to look at many texts.")
     st.stop()

@@ -50,6 +50,10 @@ class Comparison:
     choice: Choice
 
     @property
+    def nbytes(self) -> int:
+        return sum(x.nbytes for x in (self.mean_a, self.mean_b, self.error, self.freedom, self.p, self.q))
+
+    @property
     def difference(self) -> Doubles:
         return self.mean_b - self.mean_a
 

@@ -96,6 +96,10 @@ class Summary:
             raise InputError("There are no results to summarise: no text was measured, or all were left out.")
         return found[""]
 
+    @property
+    def nbytes(self) -> int:
+        return sum(x.nbytes for x in (self.mean, self.low, self.high, self.counted, self.chance))
+
     def frame(self) -> pd.DataFrame:
         """A row for each measurement: detector, variant, layer, head, mean, low, high, chance, texts."""
         table = named(self.choice, np.isfinite(self.mean))

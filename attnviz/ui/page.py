@@ -29,11 +29,12 @@ class Opening:
     extras: DeltaGenerator
 
 
-def open_page(title: str, *, text: bool = True) -> Opening:
+def open_page(title: str, *, text: bool = True, chat: bool = True) -> Opening:
     """The model in the sidebar, text, examples and links; stops the page with a sentence if the model cannot be.
 
     title   for those who hear the page; the others see it in the navigation
-    text   whether the page reads the one text of the Selection, and so shows its box
+    text    whether the page reads the one text of the Selection, and so shows its box
+    chat    whether what it reads may stand in the model's chat template
     """
     _from_the_front_door()
     page(title)
@@ -61,7 +62,8 @@ def open_page(title: str, *, text: bool = True) -> Opening:
     model = work.model_for(selection())
     with facts:
         model_facts(model.info)
-        texts.chat_switch(model)
+        if chat:
+            texts.chat_switch(model)
     return Opening(model, None, facts, share, extras)
 
 

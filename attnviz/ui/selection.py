@@ -35,7 +35,9 @@ ASPECTS = ("graph", "methods", "writes")
 PROBES = ("induction", "copy", "position")  # detectors with texts of their own
 FACETS = ("detectors", "families")
 LIKENESS = ("attends", "writes")
-_NUMBERS = ("layer", "head", "query", "key", "other_layer", "other_head", "goal", "level", "answer", "foil", "labelled")
+AGAINST = ("corpus", "labels", "model")
+_NUMBERS = ("layer", "head", "query", "key", "other_layer", "other_head", "goal", "level", "answer", "foil")
+_LABELS = ("labelled", "first_label", "other_label")
 _KEY = address.matching(r"[A-Za-z0-9_-]{16,64}", "a key of this app")
 _NAME = address.matching(r".{1,300}", "a name of at most 300 characters")
 
@@ -86,6 +88,8 @@ class Selection:
     facet, likeness        what the Heads page shows, one of FACETS; by what heads are alike, one of LIKENESS
     corpus, other_corpus   keys of texts that the shelf holds; "" for the embedded sentences, or for none beside them.
                 labelled: number of the label whose texts are shown; None: all of them
+    against     what a corpus is compared with: one of AGAINST, "" for nothing yet; first_label, other_label: numbers of
+                the two labels that are compared
     """
 
     model: str = ""
@@ -131,6 +135,9 @@ class Selection:
     corpus: str = ""
     other_corpus: str = ""
     labelled: int | None = None
+    against: str = ""
+    first_label: int | None = None
+    other_label: int | None = None
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> tuple[Selection, list[str]]:
@@ -216,7 +223,7 @@ _FIELDS: dict[str, address.Field] = {
     "text": _KEY,
     "other": _KEY,
     "site": address.matching(r"[a-z]{1,20}", "a site of attention"),
-    **{name: address.number(999_999) for name in _NUMBERS},
+    **{name: address.number(999_999) for name in (*_NUMBERS, *_LABELS)},
     "score": address.one_of(SCORES),
     "chat": address.switch(),
     "queries": address.positions(),
@@ -245,6 +252,7 @@ _FIELDS: dict[str, address.Field] = {
     "likeness": address.one_of(LIKENESS),
     "corpus": _KEY,
     "other_corpus": _KEY,
+    "against": address.one_of(AGAINST),
 }
 _DEFAULTS = {field.name: field.default for field in fields(Selection)}
 

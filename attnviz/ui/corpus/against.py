@@ -25,7 +25,7 @@ from attnviz.ui.corpus.tables import of_label, run_facts
 from attnviz.ui.corpus.texts import corpora
 from attnviz.ui.export import export_bar
 from attnviz.ui.jobs import Job
-from attnviz.ui.session import act, select, selection, stores
+from attnviz.ui.session import select, selection, stores
 from attnviz.ui.theme import theme
 from attnviz.ui.views import round_up
 
@@ -33,7 +33,6 @@ RATE = 0.05
 _NEAREST = 5  # heads that are listed where none changed
 _VALUES = ("first", "second", "difference", "from", "to")
 KINDS = {"corpus": "Other texts", "labels": "Two labels", "model": "Another model"}
-_KIND, _LABELS = "attnviz_corpus_against", "attnviz_corpus_labels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +57,8 @@ def against(looked: Looked) -> None:
     """What to compare with, and once both sides are measured what differs."""
     st.markdown("#### Compare")
     kinds = [kind for kind in KINDS if kind != "labels" or len(labels_of(looked.subject)) > 1]
-    current = st.session_state.get(_KIND, "corpus" if selection().other_corpus else None)
-    current = current if current in kinds else None
+    wanted = selection().against or ("corpus" if selection().other_corpus else "")
+    current = wanted if wanted in kinds else None
     st.session_state["corpus-against"] = current
     st.segmented_control(
         "Compare with",
@@ -67,7 +66,7 @@ def against(looked: Looked) -> None:
         key="corpus-against",
         format_func=KINDS.__getitem__,
         label_visibility="collapsed",
-        on_change=_turn,
+        on_change=lambda: select(against=st.session_state["corpus-against"] or ""),
     )
     if current is None:
         say.caption("Do heads do the same on other texts, on texts of another label, or in another model?")
@@ -75,11 +74,6 @@ def against(looked: Looked) -> None:
     sides = {"corpus": _corpora, "labels": _labels, "model": _models}[current](looked)
     if sides is not None:
         _changes(looked, sides)
-
-
-def _turn() -> None:
-    act()
-    st.session_state[_KIND] = st.session_state["corpus-against"]
 
 
 def _corpora(looked: Looked) -> Sides | None:
@@ -108,30 +102,28 @@ def _corpora(looked: Looked) -> Sides | None:
 
 def _labels(looked: Looked) -> Sides | None:
     labels = labels_of(looked.subject)
-    chosen: tuple[int | None, int | None] = st.session_state.get(_LABELS, (0, 1))
-    picked: list[int | None] = []
+    picked: list[int] = []
 
     def chose() -> None:
-        act()
-        st.session_state[_LABELS] = tuple(st.session_state[f"corpus-label-{side}"] for side in (0, 1))
+        first, other = (st.session_state[f"corpus-label-{side}"] for side in (0, 1))
+        select(first_label=first, other_label=other)
 
+    chosen = (selection().first_label, selection().other_label)
     for side, (place, title) in enumerate(zip(st.columns(2), ("First label", "Second label"), strict=True)):
         at = chosen[side]
-        st.session_state[f"corpus-label-{side}"] = at if at is not None and at < len(labels) else None
+        st.session_state[f"corpus-label-{side}"] = side if at is None or at >= len(labels) else at
         picked.append(
             place.selectbox(
                 title,
                 range(len(labels)),
-                index=None,
                 key=f"corpus-label-{side}",
                 format_func=lambda i: labels[i] or "(none)",
-                placeholder="Choose a label",
                 on_change=chose,
             )
         )
     first, second = picked
-    if first is None or second is None or first == second:
-        say.caption("Choose two labels.")
+    if first == second:
+        say.caption("Choose two labels that differ.")
         return None
     pair = labels[first], labels[second]
     return Sides(looked.subject, looked.subject, pair, (pair[0] or "(none)", pair[1] or "(none)"))

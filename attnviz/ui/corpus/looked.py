@@ -10,6 +10,7 @@ from attnviz.corpus import Choice
 from attnviz.edits import Head
 from attnviz.figures.labels import KIND_WORDS
 from attnviz.heads import DETECTORS
+from attnviz.ui import say
 from attnviz.ui.corpus.subject import Subject
 from attnviz.ui.measuring import shelf
 from attnviz.ui.session import select, selection
@@ -49,6 +50,8 @@ def looked_at(subject: Subject) -> Looked:
     chosen, choice = selection(), subject.choice(selection())
     labels = labels_of(subject)
     label = labels[chosen.labelled] if chosen.labelled is not None and chosen.labelled < len(labels) else None
+    if chosen.detector not in subject.detectors:
+        say.caption("Induction, copying and position need texts of their own: they are measured on the Heads page.")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.session_state["corpus-detector"] = choice.detector
         st.selectbox(

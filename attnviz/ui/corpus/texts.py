@@ -113,7 +113,7 @@ def _here(model: Model, *, listed: bool) -> str:
 
 def _choose(key: str) -> None:
     work.retry()
-    select(corpus=key, labelled=None)
+    select(corpus=key, labelled=None, first_label=None, other_label=None)
 
 
 def _turn_to(source: str) -> None:
@@ -179,5 +179,5 @@ def _taking(id: Callable[[], Hashable], name: str, reading: Callable[[], Reading
     st.session_state.pop(_ASKED, None)
     st.session_state[_SOURCE] = "here"
     st.session_state.setdefault(_SEEN, []).append(key)
-    select(corpus=key, labelled=None)
+    select(corpus=key, labelled=None, first_label=None, other_label=None)
     st.rerun()
