@@ -5,7 +5,21 @@ trace = model.trace("When Mary and John went to the store, John gave a drink to"
 attnviz.figures.attention_map(trace, attnviz.Head(23, 3)).show()
 """
 
-from attnviz import compare, edits, errors, export, figures, flow, generated, heads, lines, metrics, overview
+from attnviz import (
+    ablation,
+    compare,
+    corpus,
+    edits,
+    errors,
+    export,
+    figures,
+    flow,
+    generated,
+    heads,
+    lines,
+    metrics,
+    overview,
+)
 from attnviz.catalogue import load_model
 from attnviz.edits import Head
 from attnviz.errors import AttnvizError
@@ -27,7 +41,9 @@ __all__ = [
     "Token",
     "Trace",
     "View",
+    "ablation",
     "compare",
+    "corpus",
     "edits",
     "errors",
     "export",

@@ -1,0 +1,233 @@
+"""Sweeps against the naive loop: one forward a head of a plain model, with a hook on the output projection's input."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM
+
+import attnviz
+from attnviz import Head, Model, ablation
+from attnviz.ablation.growing import layers_of
+from attnviz.embedded import EMBEDDED, embedded_folder
+from attnviz.metrics import LogitDiff, Similarity
+from benchmarks import architectures, tiny
+
+TEXT, DONOR, OTHER = "John saw Mary with John", "Mary saw John with Anna", "The cat sat on the mat"
+DATE, DATE_DONOR, TARGET = "the 3rd of May 1998", "the 9th of May 1971", "1998-05-03"
+MORE = ("qwen2", "qwen3", "phi3", "olmo2", "gpt_neox", "opt", "gemma3_text", "zamba2", "granitemoe")
+PAIRS = [p for p in architectures.SAMPLE if p[1] not in ("mpt", "deepseek_v4", "longformer", "squeezebert")]
+PAIRS += [("causal", model_type) for model_type in MORE]
+WHOLE = ("causal", "gemma4_text")
+
+
+@dataclass
+class Naive:
+    """A plain model, and where its heads enter the output projection."""
+
+    hf_model: Any
+    projections: dict[str, str]
+    n_heads: int
+    inputs: Callable[[str], dict[str, torch.Tensor]]
+    score: Callable[[Any], torch.Tensor]
+
+    @contextmanager
+    def hooked(self, site: str, layer: int, hook: Callable[..., Any]) -> Iterator[None]:
+        handle = self.hf_model.get_submodule(self.projections[site].format(layer)).register_forward_pre_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def run(self, text: str) -> float:
+        with torch.no_grad():
+            return float(self.score(self.hf_model(**self.inputs(text))))
+
+    def heads_on(self, site: str, layer: int, text: str) -> torch.Tensor:
+        """[query, all heads side by side]: what enters the projection on a text."""
+        caught: list[torch.Tensor] = []
+        with self.hooked(site, layer, lambda module, args: caught.append(args[0][0])):
+            self.run(text)
+        return caught[0]
+
+    def effect(self, text: str, head: Head, site: str, how: str, others: tuple[str, ...]) -> float:
+        """How far the outcome moves when the head's columns are replaced."""
+        values = torch.zeros(())
+        if how != "zero":
+            found = [self.heads_on(site, head.layer, other) for other in others]
+            values = torch.cat(found).mean(0) if how == "mean" else found[0]
+
+        def replaced(module: Any, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+            changed = args[0].clone()
+            width = changed.shape[-1] // self.n_heads
+            columns = slice(head.head * width, (head.head + 1) * width)
+            changed[..., columns] = values[..., columns] if values.dim() else 0.0
+            return (changed,)
+
+        with self.hooked(site, head.layer, replaced):
+            edited = self.run(text)
+        return edited - self.run(text)
+
+
+def encoded(model: Model) -> Callable[[str], dict[str, torch.Tensor]]:
+    return lambda text: {"input_ids": torch.tensor([model.encode(text).ids])}
+
+
+@pytest.fixture(scope="module")
+def dates() -> Model:
+    return attnviz.load_model("dates", device="cpu")
+
+
+@pytest.mark.parametrize("how", ["zero", "mean", "resample"])
+def test_a_decoder_equals_the_naive_loop(smollm2: Model, smollm2_sdpa: Any, how: Any) -> None:
+    mary, john = smollm2.ids_of(" Mary")[0], smollm2.ids_of(" John")[0]
+    naive = Naive(
+        smollm2_sdpa,
+        {"decoder": "model.layers.{}.self_attn.o_proj"},
+        9,
+        encoded(smollm2),
+        lambda outputs: outputs.logits[0, -1, mary] - outputs.logits[0, -1, john],
+    )
+    heads = [Head(0, 8), Head(1, 5), Head(16, 0), Head(29, 1)]
+    others = {"zero": {}, "mean": {"texts": [DONOR, OTHER]}, "resample": {"donor": DONOR}}[how]
+    found = ablation.sweep(smollm2, TEXT, LogitDiff(" Mary", " John"), how=how, heads=heads, **others)
+    expected = [naive.effect(TEXT, head, "decoder", how, (DONOR, OTHER)) for head in heads]
+    np.testing.assert_allclose([found.effects[h.layer, h.head] for h in heads], expected, atol=1e-4)
+    assert np.abs(expected).max() > 0.05
+    assert found.baseline == pytest.approx(naive.run(TEXT), abs=1e-4)
+    assert found.noise < 1e-4
+    assert found.complete
+    assert found.n_reached == 4
+    assert found.note == ""
+
+
+@pytest.mark.parametrize("how", ["zero", "mean", "resample"])
+def test_an_encoder_equals_the_naive_loop(minilm: Model, minilm_sdpa: Any, how: Any) -> None:
+    other = minilm.embed(OTHER)
+    naive = Naive(
+        minilm_sdpa,
+        {"encoder": "encoder.layer.{}.attention.output.dense"},
+        12,
+        encoded(minilm),
+        lambda outputs: torch.cosine_similarity(outputs.last_hidden_state[0].mean(0), other, dim=0),
+    )
+    others = {"zero": {}, "mean": {"texts": [DONOR, OTHER]}, "resample": {"donor": DONOR}}[how]
+    found = ablation.sweep(minilm, TEXT, Similarity(OTHER), how=how, **others)
+    heads = [Head(layer, head) for layer in range(6) for head in range(0, 12, 3)]
+    expected = [naive.effect(TEXT, head, "encoder", how, (DONOR, OTHER)) for head in heads]
+    np.testing.assert_allclose([found.effects[h.layer, h.head] for h in heads], expected, atol=1e-5)
+    assert np.abs(expected).max() > 3e-3
+    assert found.effects.shape == (6, 12)
+    assert found.complete
+
+
+@pytest.mark.parametrize("how", ["zero", "resample"])
+def test_an_encoder_decoder_equals_the_naive_loop_at_all_its_sites(dates: Model, how: Any) -> None:
+    folder = embedded_folder(EMBEDDED["dates"], lambda what, share: None)
+    plain = AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation="sdpa").eval()
+    told = [t.id for t in dates.trace(DATE, TARGET).tokens]
+
+    right, wrong = told[4], told[2]
+
+    naive = Naive(
+        plain,
+        {
+            "encoder": "model.encoder.layers.{}.self_attn.out_proj",
+            "decoder": "model.decoder.layers.{}.self_attn.out_proj",
+            "cross": "model.decoder.layers.{}.encoder_attn.out_proj",
+        },
+        4,
+        lambda text: {**encoded(dates)(text), "decoder_input_ids": torch.tensor([told])},
+        lambda outputs: outputs.logits[0, 3, right] - outputs.logits[0, 3, wrong],
+    )
+    others = {"donor": DATE_DONOR} if how == "resample" else {}
+    metric = LogitDiff(right, wrong, position=3)
+    found = ablation.sweep(dates, DATE, metric, target=TARGET, how=how, **others)
+    for site in dates.info.sites:
+        heads = [Head(layer, head, site) for layer in range(2) for head in range(4)]
+        expected = [naive.effect(DATE, head, site, how, (DATE_DONOR,)) for head in heads]
+        np.testing.assert_allclose(found.found[site].ravel(), expected, atol=1e-4)
+        assert np.abs(expected).max() > 0.01
+    assert list(found.frame().columns) == ["site", "layer", "head", "effect", "metric"]
+    assert len(found.frame()) == 24
+    assert found.ranked()[0].site in dates.info.sites
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers' own, of old model types
+@pytest.mark.parametrize("pair", [*PAIRS, WHOLE], ids="-".join)
+def test_a_tiny_architecture_equals_its_eager_self_without_the_head(pair: tuple[str, str]) -> None:
+    hf_model = tiny.build(*pair)
+    oracle = architectures.Oracle(hf_model, tiny.inputs(hf_model))
+    model = attnviz.wrap_model(hf_model)
+
+    def outcome(logits: torch.Tensor) -> float:
+        return float(logits[-1, 7] - logits[-1, 9])
+
+    found = ablation.sweep(model, None, LogitDiff(7, 9), **oracle.ids, piece=150)
+    names = {module: name for name, module in hf_model.named_modules()}
+    clean, largest = outcome(oracle.logits), 0.0
+    for module, places in model.layout.places.items():
+        for call, place in enumerate(places):
+            n_heads = int(np.isfinite(found.found[place.site][place.layer]).sum())
+            for head in {place.layer % n_heads, n_heads - 1}:
+                effect = outcome(oracle.without_head(names[module], call, head)) - clean
+                assert found.found[place.site][place.layer, head] == pytest.approx(effect, abs=1e-4)
+                largest = max(largest, abs(effect))
+    assert largest > 1e-3
+    assert found.noise < 1e-4
+    assert found.complete
+    assert ("whole run" in found.note) == (pair == WHOLE)
+
+
+def test_the_sample_has_at_least_25_architectures() -> None:
+    assert len(set(PAIRS)) >= 25
+
+
+def test_pieces_of_any_size_come_to_the_same(minilm: Model) -> None:
+    whole = ablation.sweep(minilm, TEXT, Similarity(OTHER))
+    row = ablation.sweep(minilm, TEXT, Similarity(OTHER), piece=1)
+    memory = row.budget + 1_000_000  # two or three rows more
+    few = ablation.sweep(minilm, TEXT, Similarity(OTHER), memory=memory)
+    assert row.budget < few.budget <= memory < whole.budget
+    for found in (row, few, ablation.sweep(minilm, TEXT, Similarity(OTHER), piece=100_000)):
+        np.testing.assert_allclose(found.effects, whole.effects, atol=1e-5)
+        assert found.complete
+        assert found.noise < 1e-5
+
+
+def test_layers_that_cannot_be_called_run_whole_and_say_so(minilm: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = ablation.sweep(minilm, TEXT, Similarity(OTHER))
+    monkeypatch.setattr("attnviz.ablation.passes.layers_of", lambda model: "its layers are not to be had")
+    found = ablation.sweep(minilm, TEXT, Similarity(OTHER))
+    np.testing.assert_allclose(found.effects, expected.effects, atol=1e-5)
+    assert found.note == "Each row is a whole run of its own: its layers are not to be had."
+
+
+def test_every_well_known_family_is_called_layer_by_layer() -> None:
+    for pair in (
+        ("causal", "llama"),
+        ("causal", "gemma2"),
+        ("masked", "albert"),
+        ("seq2seq", "bart"),
+        ("seq2seq", "t5"),
+    ):
+        assert not isinstance(layers_of(attnviz.wrap_model(tiny.build(*pair))), str), pair
+
+
+def test_the_made_up_check_sees_layers_that_read_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unedited copies would come out right here: only an edited row shows that its states were not passed on."""
+    from attnviz.ablation.layers import Visit
+
+    again = Visit.again
+
+    def stuck(self: Visit, states: torch.Tensor, *told: Any) -> torch.Tensor:
+        again(self, states, *told)
+        return self.gave.expand(len(states), -1, -1)
+
+    monkeypatch.setattr(Visit, "again", stuck)
+    model = attnviz.wrap_model(tiny.build("causal", "llama"))
+    assert "do not come to the same" in str(layers_of(model))
