@@ -97,7 +97,19 @@ class AllHeads:
             assert time.monotonic() < end, "it did not come to that"
             self.page.wait_for_timeout(50)
 
+    def done(self) -> None:
+        """Wait until the script has run to its end."""
+        self.page.wait_for_function("() => document.querySelector('.stApp').dataset.testScriptState === 'notRunning'")
+
+    def run(self, text: str) -> None:
+        """Type a text, run it, and wait until the page is done with it."""
+        before = self.explore.params()["text"]
+        self.explore.submit(text)
+        self.until(lambda: self.explore.params()["text"] != before)
+        self.done()
+
     def saved(self, kind: str, path: Path) -> Path:
+        self.done()
         with self.page.expect_download() as download:
             self.root.get_by_role("button", name=f"Save this picture as {kind}").click()
         download.value.save_as(path)
@@ -202,11 +214,9 @@ def test_saved_pictures_hold_every_head_and_a_hostile_text_stays_text(
     all_heads: Callable[..., AllHeads], tmp_path: Path
 ) -> None:
     page = all_heads("?model=minilm")
-    page.explore.text.fill(HOSTILE)
-    page.explore.text.press("Control+Enter")
+    page.run(HOSTILE)
     page.choose("Ranked")
     page.until(lambda: len(page.order()) == 72)
-    page.explore.page.wait_for_timeout(1000)
     svg = ET.parse(page.saved("SVG", tmp_path / "heads.svg")).getroot()
     words = [node.text or "" for node in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert {f"L{layer}H{head}" for layer in range(6) for head in range(12)} <= set(words)
