@@ -19,6 +19,7 @@ import torch
 
 import attnviz
 from attnviz import Sinks, View, flow, heads
+from attnviz.figures.heads import straight
 from attnviz.heads import DETECTORS, VARIANTS
 
 SENTENCES = Path(__file__).parents[1] / "assets" / "sentences.txt"
@@ -120,7 +121,7 @@ def families(model: attnviz.Model, texts: list[str]) -> None:
         start = time.perf_counter()
         apart = heads.pattern_distance(traces, view=View(sinks=sinks))
         took = time.perf_counter() - start
-        plane = heads.places(apart.values)
+        plane = heads.places(straight(apart, "nats"))
         upper = apart.values[np.triu_indices(len(apart.heads), 1)]
         print(f"\n**Nearest heads**, {variant}: {apart.texts} texts, {apart.rows} rows, {took:.1f} s; ", end="")
         print(f"median pair {np.median(upper):.3f} nats; a plane holds {plane.share:.0%}\n")

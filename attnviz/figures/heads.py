@@ -14,6 +14,7 @@ from scipy.cluster.hierarchy import dendrogram
 from attnviz.errors import InputError, ShapeError
 from attnviz.figures.drawing import INK, NO_VALUE, axes, framed
 from attnviz.figures.palette import CATEGORICAL, DIVERGING, Palette, Theme, colorscale, diverging_colorscale
+from attnviz.heads.divergence import LN2
 from attnviz.heads.families import Pairs, ordered, places
 
 Measure = Literal["nats", "cosine"]
@@ -27,7 +28,6 @@ _HEIGHT = 560
 _MOST_NAMES = 40
 _SOLID = 0.85
 _FAINT = 0.2  # of a scale of colours, from its beginning
-_LN2 = float(np.log(2))
 WORDS = {
     "nats": "Jensen-Shannon divergence of two heads' rows in nats: 0 is the same, 0.69 has nothing in common.",
     "cosine": "Cosine of what two heads add to the residual stream: 1 is the same direction, −1 the opposite.",
@@ -136,7 +136,7 @@ def family_map(
     figure.add_heatmap(
         z=pairs.values[np.ix_(order, order)],
         zmin=-1 if cosine else 0,
-        zmax=1 if cosine else _LN2,
+        zmax=1 if cosine else LN2,
         colorscale=diverging_colorscale(theme) if cosine else _turned(colorscale(theme, palette)),
         colorbar={"title": measure, "len": 1 - _TREE, "y": 0, "yanchor": "bottom", "thickness": 14},
         hovertemplate="%{y} and %{x}: %{z:.4f}<extra></extra>",
@@ -220,11 +220,16 @@ def tree_of(pairs: Pairs, measure: Measure) -> Tree:
 def of_layer(pairs: Pairs, layer: int | None) -> Pairs:
     """The pairs within one layer, or all of them; InputError where too few or too many are left to draw."""
     at = [i for i, head in enumerate(pairs.heads) if layer is None or head[0] == layer]
-    if not 2 <= len(at) <= MOST_HEADS:
-        where = "the model" if layer is None else f"layer {layer}"
-        remedy = "Choose one layer." if len(at) > MOST_HEADS else "Choose another layer, or all."
-        raise InputError(f"2 to {MOST_HEADS} heads can be drawn against each other; {where} has {len(at)}. {remedy}")
+    check_drawn(len(at), layer)
     return Pairs(tuple(pairs.heads[i] for i in at), pairs.values[np.ix_(at, at)], pairs.rows, pairs.texts)
+
+
+def check_drawn(n_heads: int, layer: int | None) -> None:
+    """InputError where the heads of a layer, or of the model, are too few or too many to draw."""
+    if not 2 <= n_heads <= MOST_HEADS:
+        where = "the model" if layer is None else f"layer {layer}"
+        remedy = "Choose one layer." if n_heads > MOST_HEADS else "Choose another layer, or all."
+        raise InputError(f"2 to {MOST_HEADS} heads can be drawn against each other; {where} has {n_heads}. {remedy}")
 
 
 def counted(pairs: Pairs) -> str:

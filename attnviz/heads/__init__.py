@@ -11,7 +11,7 @@ from attnviz.heads.detecting import Detected, detect
 from attnviz.heads.detectors import DETECTORS, VARIANTS, Detector, Masks, Measure, chance, measured
 from attnviz.heads.families import Pairs, Places, ordered, output_similarity, pattern_distance, places, redundant
 from attnviz.heads.induction import PROBES, Probed, copy_scores, induction, repeats
-from attnviz.heads.labels import LABELS, Labelled, labels
+from attnviz.heads.labels import Labelled, labels
 from attnviz.heads.position import position_only
 from attnviz.heads.rows import (
     NAMES,
@@ -33,7 +33,6 @@ from attnviz.heads.rows import (
 
 __all__ = [
     "DETECTORS",
-    "LABELS",
     "NAMES",
     "PROBES",
     "TOKENS",

@@ -92,10 +92,10 @@ def detected(
                 measure = Measure.of(masks, visible, rows, sought(masks, rows))
                 known = (visible, measure, measure.sums(measure.even()))
                 made.append(known)
-            total, counted = (x[0].double().cpu().numpy() for x in known[1].sums(attention.pattern(queries=rows)))
+            total, counted = (x[0].cpu().double().numpy() for x in known[1].sums(attention.pattern(queries=rows)))
             sums[:, :, layer, : total.shape[-1]] += total
             counts[:, :, layer, : total.shape[-1]] += counted
-            total, counted = (x[0, ..., 0].double().cpu().numpy() for x in known[2])
+            total, counted = (x[0, ..., 0].cpu().double().numpy() for x in known[2])
             even_sums[:, :, layer] += total
             even_counts[:, :, layer] += counted
     if progress is not None:

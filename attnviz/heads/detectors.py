@@ -83,7 +83,7 @@ DETECTORS: dict[str, Detector] = {
     ),
     "entropy": Detector(
         "Entropy",
-        "the row's entropy, as a share of the most it could be",
+        "the entropy of the row, made to sum to 1, as a share of the most it could be",
         "1: even attention has the most",
         "Ghader and Monz 2017, arXiv 1710.03348",
         _BOTH,
@@ -264,9 +264,10 @@ class Measure:
         nats = -torch.special.xlogy(rows, rows) @ sides  # batch query head variant
         *found, apart, left = read.unbind(-1)
         there, whole = left > 0, left.clamp(min=1e-30)
-        # A row with keys taken away is divided by what is left of it; a row as it is stays as it is.
+        # A row with keys taken away is divided by what is left of it; a row as it is stays as it is. Entropy is of a
+        # distribution: also a row that a learned sink leaves below 1 is divided by its sum.
         scale = torch.stack([torch.ones_like(whole[..., 0]), whole[..., 1]], -1)
-        spread = (nats / scale + scale.log()) / self.most[:, :, None]
+        spread = (nats / whole + whole.log()) / self.most[:, :, None]
         values = torch.stack([*[mass / scale for mass in found], spread, apart / whole], -1)
         counted = self.counted[:, :, None] & there[..., None]
         sums = torch.where(counted, values, 0).sum(1)

@@ -10,9 +10,8 @@ intervention to say: a redundant pair is a candidate for the pruning curve, not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from operator import length_hint
 
 import numpy as np
@@ -24,6 +23,8 @@ from scipy.spatial.distance import squareform
 
 from attnviz.errors import InputError, ShapeError
 from attnviz.flow.run import Run
+from attnviz.heads.divergence import divergence_nats, entropy_nats
+from attnviz.heads.rows import evenly, runs
 from attnviz.tap import Progress
 from attnviz.trace import Trace
 from attnviz.view import View
@@ -61,26 +62,33 @@ def pattern_distance(
     traces: Iterable[Trace],
     *,
     site: str | None = None,
+    layer: int | None = None,
     view: View = TOKENS,
     rows: int = ROWS,
     progress: Progress | None = None,
 ) -> Pairs:
     """How differently heads attend: Jensen-Shannon divergence in nats, the mean over rows, then over texts.
 
+    layer      only the heads of this one; None: all, whose pairs take time that grows with their number squared
     rows       at most so many rows a text, evenly chosen among those that see more than one key
-    progress   called with (texts done, texts in all, or one more where a stream does not say); raise from it to stop
-    raises     InputError for no text, or none with such a row
+    progress   called with (texts done, texts in all, or one more where a stream does not say), for a long text several
+               times; raise from it to stop
+    raises     InputError for no text, or none with such a row; HeadError for a layer without heads
     """
     heads: tuple[tuple[int, int], ...] = ()
     total, n_rows, n_texts = np.zeros(0), 0, 0
     for number, trace in enumerate(traces):
-        if progress is not None:
-            progress(number, length_hint(traces, number + 1))
-        mine, cells, counted = _cells(trace, trace.info.site(site), view, rows)
+
+        def told(done: int = number) -> None:
+            if progress is not None:
+                progress(done, length_hint(traces, done + 1))
+
+        told()
+        mine, cells, counted = _cells(trace, trace.info.site(site), layer, view, rows)
         heads = _same(heads, mine)
         if not counted:
             continue
-        divergence = _divergences(cells) / counted
+        divergence = _divergences(cells, told) / counted
         total = divergence if not n_texts else total + divergence
         n_rows, n_texts = n_rows + counted, n_texts + 1
     if not n_texts:
@@ -89,13 +97,19 @@ def pattern_distance(
 
 
 def output_similarity(
-    runs: Iterable[Run], *, site: str | None = None, rows: int = ROWS, progress: Progress | None = None
+    runs: Iterable[Run],
+    *,
+    site: str | None = None,
+    layer: int | None = None,
+    rows: int = ROWS,
+    progress: Progress | None = None,
 ) -> Pairs:
     """How alike heads write: the cosine of what they add to the residual stream, the mean over positions and texts.
 
     runs     from `flow.take_apart`, which refuses models whose parts cannot be told with Unsupported
+    layer    only the heads of this one
     rows     at most so many positions a text, evenly chosen
-    raises   InputError for no run
+    raises   InputError for no run; HeadError for a layer without heads
     A head that writes nothing at a position has cosine 0 with all others there.
     """
     heads: tuple[tuple[int, int], ...] = ()
@@ -104,12 +118,13 @@ def output_similarity(
         if progress is not None:
             progress(number, length_hint(runs, number + 1))
         at = run.trace.info.site(site)
-        blocks = [block for block in run.blocks if block.site == at]
+        layers = _layers(run.trace, at, layer)
+        blocks = [block for block in run.blocks if block.site == at and block.layer in layers]
         heads = _same(heads, tuple((block.layer, head) for block in blocks for head in range(block.n_heads)))
-        chosen = _evenly(blocks[0].z.shape[0], rows)
+        chosen = evenly(blocks[0].z.shape[0], rows)
         wrote = torch.cat([block.heads()[chosen] for block in blocks], 1)  # position head d_model
         wrote = torch.nn.functional.normalize(wrote, dim=-1, eps=1e-30)
-        cosine = (wrote @ wrote.transpose(1, 2)).mean(0).double().cpu().numpy()
+        cosine = (wrote @ wrote.transpose(1, 2)).mean(0).cpu().double().numpy()
         total = cosine if not n_texts else total + cosine
         n_rows, n_texts = n_rows + len(chosen), n_texts + 1
     if not n_texts:
@@ -149,7 +164,8 @@ def redundant(distance: Pairs, similarity: Pairs | None = None) -> pd.DataFrame:
 
     distance     from `pattern_distance`
     similarity   from `output_similarity`, for the cosine of what the two write; without it NaN
-    returns      layer, head, near_layer, near_head, nats, cosine
+    returns      layer, head, near_layer, near_head, nats, cosine; and candidate, whether the two write in like
+                 directions (a cosine above 0): what attends alike and writes otherwise does another job
     """
     if similarity is not None and similarity.heads != distance.heads:
         raise ShapeError("Patterns and outputs are of other heads: compare the same site of the same model.")
@@ -168,59 +184,55 @@ def redundant(distance: Pairs, similarity: Pairs | None = None) -> pd.DataFrame:
             "near_head": head[near],
             "nats": apart[at, near],
             "cosine": cosine,
+            "candidate": cosine > 0,
         }
     )
     return found.sort_values("nats", kind="stable", ignore_index=True)
 
 
-def _cells(trace: Trace, site: str, view: View, most: int) -> tuple[tuple[tuple[int, int], ...], torch.Tensor, int]:
+def _layers(trace: Trace, site: str, layer: int | None) -> tuple[int, ...]:
+    if layer is None:
+        return trace.layers(site)
+    trace.layer(layer, site)  # or what is wrong with it
+    return (layer,)
+
+
+def _cells(
+    trace: Trace, site: str, layer: int | None, view: View, most: int
+) -> tuple[tuple[tuple[int, int], ...], torch.Tensor, int]:
     """(heads, [head, cell] the chosen rows end to end, number of rows)."""
     heads: list[tuple[int, int]] = []
     found: list[torch.Tensor] = []
-    top = next(view.rows(trace, trace.layers(site)[0], site=site, units=range(1)))
-    chosen = _evenly(len(view.axes(trace, site)[0]), most, first=0 if (top.visible > 1).any() else 1)
+    layers = _layers(trace, site, layer)
+    top = next(view.rows(trace, layers[0], site=site, units=range(1)))
+    chosen = evenly(len(view.axes(trace, site)[0]), most, first=0 if (top.visible > 1).any() else 1)
     counted = torch.zeros(len(chosen), dtype=torch.bool)
-    for layer in trace.layers(site):
+    for at in layers:
         parts, choice = [], []
-        for units in _runs(chosen):
-            for rows in view.rows(trace, layer, site=site, units=units):
+        for units in runs(chosen):
+            for rows in view.rows(trace, at, site=site, units=units):
                 parts.append(rows.weights.cpu())
                 choice.append((rows.visible > 1).any(0).cpu())
         found.append(torch.cat(parts, 1))
         counted |= torch.cat(choice)
-        heads += [(layer, head) for head in range(len(found[-1]))]
+        heads += [(at, head) for head in range(len(found[-1]))]
     cells = torch.cat(found)[:, counted].flatten(1)
     return tuple(heads), cells[:, (cells > 0).any(0)], int(counted.sum())
 
 
-def _evenly(n: int, most: int, first: int = 0) -> list[int]:
-    """At most so many positions, evenly chosen; from `first` on where there are others."""
-    first = min(first, n - 1)
-    return sorted({int(i) for i in np.linspace(first, n - 1, min(most, n - first)).round()})
-
-
-def _runs(positions: list[int]) -> Iterator[range]:
-    """Positions as ranges of neighbours."""
-    breaks = [0, *(i for i in range(1, len(positions)) if positions[i] != positions[i - 1] + 1), len(positions)]
-    for a, b in pairwise(breaks):
-        yield range(positions[a], positions[b - 1] + 1)
-
-
-def _divergences(cells: torch.Tensor) -> npt.NDArray[np.float64]:
-    """[head, cell] -> [head, head], sums over rows of Jensen-Shannon divergences, in nats."""
-
-    def nats(x: torch.Tensor) -> torch.Tensor:
-        return -torch.special.xlogy(x, x).sum(-1)
-
+def _divergences(cells: torch.Tensor, told: Callable[[], None]) -> npt.NDArray[np.float64]:
+    """[head, cell] -> [head, head], sums over rows of Jensen-Shannon divergences, in nats; `told` between its parts."""
     n, width = cells.shape
-    alone = nats(cells).double()
+    alone = entropy_nats(cells)
     out = torch.zeros(n, n, dtype=torch.float64)
     step = max(1, _CHUNK_FLOATS // max(1, n * width))
     for first in range(0, n, step):
-        rows = cells[first : first + step]
-        both = nats((rows[:, None] + cells[None, first:]) / 2).double()
-        out[first : first + step, first:] = both - (alone[first : first + step, None] + alone[None, first:]) / 2
-    upper = torch.triu(out, diagonal=1).clamp(min=0)
+        if first:
+            told()
+        some = slice(first, first + step)
+        known = (alone[some, None], alone[None, first:])
+        out[some, first:] = divergence_nats(cells[some, None], cells[None, first:], known).double()
+    upper = torch.triu(out, diagonal=1)
     return (upper + upper.T).numpy()
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from attnviz.errors import ShapeError
 from attnviz.heads.detectors import DETECTORS, VARIANTS
 
-LABELS = ("previous", "duplicate", "same_word", "punctuation", "sink")  # entropy and distance say how, not what
+_HOW = ("entropy", "distance")  # these say how a head attends, not to what: they give no label
 NONE = "none"
 THRESHOLD = 0.25
 
@@ -21,10 +21,11 @@ THRESHOLD = 0.25
 class Labelled:
     """Labels of heads.
 
-    rows      a row for each head: layer, head, "with sink", "without sink" (labels), "margin with sink", "margin
-              without sink" (of the label, NaN for "none"), changed
+    rows      a row for each head whose intervals are known, where any were given: layer, head, "with sink",
+              "without sink" (labels), "margin with sink", "margin without sink" (of the label, NaN for "none"), changed
     changed   the share of heads whose label is another, or gone, when the sink is taken away
     of_sink   the share of heads that are labelled "sink" with it: these change by what "without sink" means
+    Shares are NaN where there is no row.
     """
 
     rows: pd.DataFrame
@@ -44,8 +45,9 @@ def labels(
 
     values      [variant, detector, layer, head], of one text or the mean over many; NaN where there is nothing
     chance      [variant, detector], or [variant, detector, layer]
-    intervals   (low, high), each like values: a detector whose interval holds its chance level gives no label
-    names       of the detectors' axis; those in LABELS, and "induction" and others of a caller's own, may be labels
+    intervals   (low, high), each like values: a detector whose interval holds its chance level gives no label, and a
+                head whose values have no intervals, as over one text, has no row
+    names       of the detectors' axis; all but "entropy" and "distance" may be labels, also a caller's own
     threshold   the least margin of a label, a share of the way from chance to 1
     raises      ShapeError where these do not fit each other
     A label is the best of a few descriptions, not what a head is for.
@@ -57,12 +59,14 @@ def labels(
             f"Labels need values [{len(VARIANTS)}, {len(names)}, layer, head] and their chance levels; got "
             f"{list(value.shape)} and {list(np.shape(chance))}."
         )
+    meant = [i for i, name in enumerate(names) if name not in _HOW]
     there = np.isfinite(value[0]).any(0)
     margin = (value - even[..., None]) / np.maximum(1 - even[..., None], 1e-6)
     if intervals is not None:
         low = np.asarray(intervals[0], float)
         margin = np.where(low > even[..., None], margin, np.nan)
-    meant = [i for i, name in enumerate(names) if name not in ("entropy", "distance")]
+        known = np.isfinite(low[:, meant]).any(1) | ~np.isfinite(value[:, meant]).any(1)  # variant layer head
+        there &= known.all(0)
     margin = np.where(np.isfinite(margin), margin, -np.inf)[:, meant]
     best, most = margin.argmax(1), margin.max(1)  # variant layer head
     said = np.where(most >= threshold, np.array([names[i] for i in meant], dtype=object)[best], NONE)
@@ -73,4 +77,6 @@ def labels(
     for n, variant in enumerate(VARIANTS):
         rows[f"margin {variant}"] = np.where(said[n] == NONE, np.nan, most[n])[there]
     rows["changed"] = rows[VARIANTS[0]] != rows[VARIANTS[1]]
+    if rows.empty:
+        return Labelled(rows, np.nan, np.nan)
     return Labelled(rows, float(rows["changed"].mean()), float((rows[VARIANTS[0]] == "sink").mean()))

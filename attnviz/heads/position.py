@@ -10,10 +10,10 @@ import torch
 from attnviz.errors import InputError
 from attnviz.heads.detecting import Values
 from attnviz.heads.detectors import FIRST
+from attnviz.heads.divergence import LN2, divergence_nats
 from attnviz.trace import Trace
 from attnviz.view import Sinks
 
-_LN2 = float(np.log(2))
 _CHUNK_WEIGHTS = 1_500_000  # some copies of so many are held at once
 
 
@@ -51,7 +51,7 @@ def position_only(traces: Sequence[Trace], *, site: str | None = None, sinks: Si
                 whole = weights / left.clamp(min=1e-30) if variant else weights
                 choice = (weights > 0).any(0).any(0).sum(-1) > 1  # query
                 counted = choice & (left[..., 0] > 0).all(0)  # head query
-                values = torch.where(counted, 1 - divergence_from_others(whole) / _LN2, 0)
+                values = torch.where(counted, 1 - divergence_from_others(whole) / LN2, 0)
                 sums[:, variant] += values.sum(-1).cpu()
                 counts[variant] += counted.sum(-1).cpu()
         out[..., layer, :n_heads] = torch.where(counts > 0, sums / counts.clamp(min=1), torch.nan).numpy()
@@ -61,9 +61,4 @@ def position_only(traces: Sequence[Trace], *, site: str | None = None, sinks: Si
 def divergence_from_others(rows: torch.Tensor) -> torch.Tensor:
     """[text, ..., key] -> [text, ...]: each text's row against the mean row of the other texts, in nats."""
     others = (rows.sum(0) - rows) / (len(rows) - 1)
-    others = others.clamp(min=0)  # a difference of sums may fall below
-
-    def entropy(x: torch.Tensor) -> torch.Tensor:
-        return -torch.special.xlogy(x, x).sum(-1)
-
-    return (entropy((rows + others) / 2) - (entropy(rows) + entropy(others)) / 2).clamp(min=0)
+    return divergence_nats(rows, others.clamp(min=0))  # a difference of sums may fall below zero

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 
 from attnviz.errors import InputError
+from attnviz.heads.detecting import kind_of
+from attnviz.heads.divergence import entropy_nats
 from attnviz.tap import Progress
 from attnviz.trace import Trace, checked_position
 from attnviz.view import Rows, View
@@ -111,7 +113,7 @@ def attention_between(
         return out
     for layer in trace.layers(site):
         total = torch.zeros(trace.layer(layer, site).n_heads)
-        for run in _runs(chosen_queries):
+        for run in runs(chosen_queries):
             for rows in view.rows(trace, layer, site=site, units=run):
                 total += rows.weights[..., chosen_keys.to(rows.weights.device)].sum((-2, -1)).cpu()
         out[layer, : len(total)] = (total / len(chosen_queries)).numpy()
@@ -198,8 +200,7 @@ def _measures(trace: Trace, site: str, view: View, key: int) -> dict[str, _Measu
         weights = rows.weights
         if view.sinks.how == "hide":
             weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-30)
-        nats = -(weights * weights.clamp(min=1e-30).log()).sum(-1)
-        return nats / rows.visible.clamp(min=2).log(), rows.visible > 1
+        return entropy_nats(weights) / rows.visible.clamp(min=2).log(), rows.visible > 1
 
     def to_sink(rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
         counted = rows.visible > 1
@@ -235,11 +236,10 @@ def _nothing(rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _own_units(trace: Trace, site: str, view: View) -> torch.Tensor | None:
     """[query unit], the key unit that each is itself; None where queries are not the last of the keys."""
+    if kind_of(trace, site) == "cross":
+        return None
     query_tokens, key_tokens = trace.axes(site)
     before = len(key_tokens) - len(query_tokens)  # keys that a cache held
-    same = [token.id for token in key_tokens[before:]] == [token.id for token in query_tokens] if before >= 0 else False
-    if site == "cross" or not same:
-        return None
     queries, keys = view.axes(trace, site)
     return torch.tensor([keys.at(before + start) for start, _ in queries.spans])
 
@@ -251,7 +251,13 @@ def _positions(chosen: int | Sequence[int], length: int, what: str) -> list[int]
     return sorted({checked_position(position, length, what) for position in several})
 
 
-def _runs(positions: Sequence[int]) -> Iterator[range]:
+def evenly(n: int, most: int, first: int = 0) -> list[int]:
+    """At most so many of n positions, evenly chosen; from `first` on where there are others."""
+    first = min(first, n - 1)
+    return sorted({int(i) for i in np.linspace(first, n - 1, min(most, n - first)).round()})
+
+
+def runs(positions: Sequence[int]) -> Iterator[range]:
     """Rising positions as ranges of neighbours."""
     start = 0
     for i, position in enumerate(positions, 1):

@@ -101,7 +101,7 @@ def test_from_the_map_to_a_card_to_a_text_in_explore_and_back(heads: Heads, corp
     expect(heads.caption(f"texts where L{layer}H{head} has the most attention to punctuation marks")).to_be_visible()
     opened = heads.caption("over all rows").first.inner_text()
     number, query = (int(re.search(pattern, opened)[1]) for pattern in (r"Text (\d+)", r" at (\d+) “"))  # type: ignore[index]
-    heads.page.locator(".st-key-heads-open-0").get_by_role("button").click()
+    heads.page.locator(".st-key-heads-open-fired-0").get_by_role("button").click()
     heads.explore.wait_for_params(layer=layer, head=head, query=query, sinks="renormalise")
     expect(heads.explore.text).to_have_value(TEXTS[number])
     expect(heads.explore.caption).to_contain_text(f"L{layer}H{head}")
@@ -119,10 +119,10 @@ def test_a_token_of_a_strip_opens_the_text_there(heads: Heads, corpus: tuple[str
 
 def test_families_pick_a_head_by_its_point_and_the_address_restores_them(heads: Heads, corpus: tuple[str, str]) -> None:
     heads.open(model="minilm", corpus=corpus[1])
-    heads.choose("facet", "Which heads do alike")
+    heads.choose("facet", "Families")
     heads.until(facet="families")
     expect(heads.caption("Jensen-Shannon divergence")).to_be_visible()
-    heads.choose("likeness", "What they write")
+    heads.choose("likeness", "Write")
     heads.until(likeness="writes")
     expect(heads.caption("Cosine of what two heads add")).to_be_visible()
     places = heads.page.locator(".st-key-heads-places .js-plotly-plot")

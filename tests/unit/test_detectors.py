@@ -105,6 +105,27 @@ def test_even_attention_scores_the_chance_level(causal: bool) -> None:
     assert said["sink"] == pytest.approx((harmonic - 1) / (n - 1) if causal else 1 / n)
     if causal:
         assert said["distance"] == pytest.approx(0.5)
+    for variant in range(2):
+        for name in ("previous", "duplicate", "same_word", "punctuation"):
+            shares = []
+            for query in range(n):
+                visible = range(variant, query + 1 if causal else n)
+                found = sum(looked_for(name, query, key, n) for key in visible)
+                if 0 < found < len(visible):
+                    shares.append(found / len(visible))
+            assert float(chance[variant, NAMES.index(name)]) == pytest.approx(sum(shares) / len(shares)), name
+
+
+@pytest.mark.parametrize("left", [0.7, 0.1])
+def test_entropy_is_a_share_also_where_a_learned_sink_takes_part_of_every_row(left: float) -> None:
+    seen = below(4)
+    even = (left * seen / seen.sum(-1, keepdim=True))[:, None]
+    found = measured(even, masks_of(4), seen)[0, :, NAMES.index("entropy"), 0]
+    assert found.tolist() == pytest.approx([1, 1]), "even attention has the most, whatever the rows sum to"
+    trace = attnviz.wrap_model(tiny.sinks()).trace(input_ids=tiny.ids(12))
+    assert float(trace.pattern(0).sum(-1).min()) < 0.95, "this model's rows do not sum to 1"
+    values = detect(trace).values[0, NAMES.index("entropy")]
+    assert 0 <= values.min() <= values.max() <= 1 + 1e-6
 
 
 def test_the_chance_of_distance_read_both_ways_comes_to_what_its_words_say() -> None:
@@ -159,7 +180,8 @@ def naive(
     out = {}
     for name, chosen in wanted.items():
         out[name] = sum(row[k] for k in chosen) if 0 < len(chosen) < len(seen) else math.nan
-    nats = -sum(row[k] * math.log(row[k]) for k in seen if row[k] > 0)
+    shares = [row[k] / sum(row[k] for k in seen) for k in seen]
+    nats = -sum(p * math.log(p) for p in shares if p > 0)
     out["entropy"] = nats / math.log(len(seen)) if len(seen) > 1 else math.nan
     far = max((abs(k - query) for k in seen), default=0)
     there = len(seen) > 1 and far > 0 and not cross

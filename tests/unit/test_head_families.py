@@ -11,8 +11,8 @@ from hand_made import LENGTH, recorded, trace_of
 
 import attnviz
 from attnviz import Model, Sinks, Trace, View, flow
-from attnviz.errors import Cancelled, InputError, ShapeError, Unsupported
-from attnviz.heads import Pairs, ordered, output_similarity, pattern_distance, places, redundant
+from attnviz.errors import Cancelled, HeadError, InputError, ShapeError, Unsupported
+from attnviz.heads import Pairs, families, ordered, output_similarity, pattern_distance, places, redundant
 from attnviz.trace import Stored
 from benchmarks import tiny as architectures
 
@@ -164,7 +164,11 @@ def test_redundant_heads_come_nearest_first() -> None:
         [0, 1, 0, 0],
     ]
     np.testing.assert_allclose(found[["nats", "cosine"]], [[0.1, 0.9], [0.1, 0.9], [0.3, 0.2]], atol=1e-6)
+    assert found["candidate"].all()
+    otherwise = dataclasses.replace(alike, values=-alike.values)
+    assert not redundant(apart, otherwise)["candidate"].any(), "attends alike and writes the opposite"
     assert redundant(apart).cosine.isna().all()
+    assert not redundant(apart)["candidate"].any()
     with pytest.raises(ShapeError, match="other heads"):
         redundant(apart, dataclasses.replace(alike, heads=heads[::-1]))
 
@@ -184,6 +188,39 @@ def test_what_cannot_be_compared_is_refused(smollm2: Model, minilm: Model) -> No
                 of(wrong)
     with pytest.raises(InputError, match="alone"):
         redundant(Pairs(((0, 0),), np.zeros((1, 1), np.float32), 1, 1))
+
+
+def test_one_layer_alone_has_the_numbers_that_it_has_among_all(smollm2: Model) -> None:
+    trace, run = smollm2.trace(TEXTS[0]), flow.take_apart(smollm2, TEXTS[0])
+    for every, own in (
+        (pattern_distance([trace]), pattern_distance([trace], layer=17)),
+        (output_similarity([run]), output_similarity([run], layer=17)),
+    ):
+        assert own.heads == tuple((17, head) for head in range(9))
+        np.testing.assert_allclose(own.values, every.values[153:162, 153:162], atol=2e-6)
+        assert (own.rows, own.texts) == (every.rows, every.texts)
+    with pytest.raises(HeadError, match="layer 30"):
+        pattern_distance([trace], layer=30)
+    with pytest.raises(HeadError, match="layer 30"):
+        output_similarity([run], layer=30)
+
+
+def test_a_long_text_is_compared_in_parts_and_may_be_stopped_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    trace = stored(*torch.rand(4, LENGTH, LENGTH).softmax(-1))
+    whole, seen = pattern_distance([trace]).values, []
+    monkeypatch.setattr(families, "_CHUNK_FLOATS", 1)
+    np.testing.assert_allclose(pattern_distance([trace], progress=lambda *at: seen.append(at)).values, whole, atol=1e-6)
+    assert seen == [(0, 1)] * 4, "once before the text, and between its four heads"
+
+    def told(done: int, total: int) -> None:
+        seen.append((done, total))
+        if len(seen) == 6:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        pattern_distance([trace], progress=told)
+    assert len(seen) == 6
 
 
 def test_progress_says_how_many_texts_and_may_stop() -> None:

@@ -68,6 +68,21 @@ def test_an_interval_that_holds_chance_gives_no_label() -> None:
     assert labels(values, CHANCE, (low, values)).rows["with sink"].tolist() == ["duplicate"]
 
 
+def test_without_intervals_nothing_is_labelled_and_no_share_is_said() -> None:
+    values = values_of(({"sink": 0.9}, {"previous": 0.8}), ({"sink": 0.9}, {}))
+    unknown = np.full_like(values, np.nan)
+    found = labels(values, CHANCE, (unknown, unknown))  # over one text
+    assert found.rows.empty
+    assert np.isnan([found.changed, found.of_sink]).all()
+    some = values - 0.05
+    some[1, :, :, 1] = np.nan
+    found = labels(values, CHANCE, (some, values))
+    assert found.rows[["layer", "head"]].to_numpy().tolist() == [[0, 0]]
+    assert (found.changed, found.of_sink) == (1, 1)
+    values[1, :, :, 1] = np.nan  # a head of which nothing is left without the sink has its label with it
+    assert labels(values, CHANCE, (some, values)).rows["without sink"].tolist() == ["previous", "none"]
+
+
 def test_heads_that_are_not_there_have_no_row_and_layers_their_own_chance() -> None:
     values = np.concatenate([values_of(({"previous": 0.5}, {}), ({}, {}))] * 2, axis=2)
     values[:, :, 1, 1] = np.nan

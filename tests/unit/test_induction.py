@@ -67,6 +67,22 @@ def test_a_previous_token_is_no_induction() -> None:
     assert found["previous"][1] == pytest.approx([1] * 4, abs=0.02)
 
 
+def test_even_attention_scores_the_chance_level_counted_by_hand() -> None:
+    n = 2 * len(ONCE)
+    seen = torch.ones(n, n).tril()
+    even = told_twice(seen / seen.sum(-1, keepdim=True))
+    found = repeats(even)
+    second = range(len(ONCE), n)  # rows of the second copy, each with one key to find
+    by_hand = [sum(1 / (row + 1 - variant) for row in second) / len(ONCE) for variant in range(2)]
+    for name in ("induction", "duplicate"):
+        at = found.names.index(name)
+        # The row of the token that stands first finds its copy at the sink, which is gone in the second variant.
+        known = by_hand[1] if name == "induction" else sum(1 / row for row in second[1:]) / (len(ONCE) - 1)
+        assert found.chance[:, at, 0].tolist() == pytest.approx([by_hand[0], known]), name
+        np.testing.assert_allclose(found.values[:, at, 0], [[by_hand[0]] * 4, [known] * 4], atol=1e-6)
+    np.testing.assert_allclose(position_only([even, even, even]), 1, atol=1e-6)
+
+
 def test_random_texts_are_given_twice_between_the_models_own_marks(minilm: Model, smollm2: Model) -> None:
     for model, marks in ((minilm, 1), (smollm2, 0)):
         first, second = random_texts(model, length=6, samples=2, seed=3)
@@ -153,6 +169,22 @@ def test_a_head_that_writes_what_it_reads_copies(sign: int) -> None:
     assert found == pytest.approx([sign * 0.25] * 4, abs=1e-5), "each head carries one of the four tokens"
 
 
+def test_a_head_that_writes_the_very_token_it_reads_scores_one() -> None:
+    hf_model = tiny.grouped(
+        num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, vocab_size=32, tie_word_embeddings=False
+    )
+    attention = hf_model.model.layers[0].self_attn
+    names = torch.linalg.qr(torch.randn(32, 32, generator=torch.Generator().manual_seed(0)))[0]  # [token, d_model]
+    with torch.no_grad():
+        hf_model.model.embed_tokens.weight.copy_(torch.eye(32))
+        hf_model.lm_head.weight.copy_(names)
+        attention.v_proj.weight.copy_(torch.eye(32))
+        attention.o_proj.weight.copy_(names.T)  # a token's own direction in the unembedding, at right angles to others'
+    model = attnviz.wrap_model(hf_model)
+    run = flow.take_apart(model, input_ids=[3, 9, 17, 30, 9])
+    assert copy_scores(run, model) == pytest.approx(np.ones((1, 1)), abs=1e-5)
+
+
 def test_an_encoder_looks_both_ways_and_copies_nothing(minilm: Model) -> None:
     found = induction(minilm, length=10, samples=2)
     assert found.site == "encoder"
@@ -233,20 +265,24 @@ def half(share: float, both: float) -> float:
     return share / 2 * math.log(2 * share / both) if share > 0 else 0.0
 
 
-def test_position_equals_a_naive_loop(smollm2: Model) -> None:
-    traces = [smollm2.trace(input_ids=ids) for ids in random_texts(smollm2, length=5, samples=3, seed=1)]
-    found = position_only(traces)
-    for layer, head, variant in ((18, 6, 0), (18, 6, 1), (0, 1, 1), (9, 4, 0)):
+@pytest.mark.parametrize("name", ["smollm2", "minilm"])
+def test_position_equals_a_naive_loop(name: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(name)
+    traces = [model.trace(input_ids=ids) for ids in random_texts(model, length=5, samples=3, seed=1)]
+    found, causal = position_only(traces), name == "smollm2"
+    chosen = ((18, 6, 0), (18, 6, 1), (0, 1, 1), (9, 4, 0)) if causal else ((0, 3, 0), (2, 9, 1), (5, 0, 0))
+    for layer, head, variant in chosen:
         rows = [trace.pattern(layer, head).double() for trace in traces]
         if variant:
-            rows = [one[2:, 1:] / one[2:, 1:].sum(-1, keepdim=True) for one in rows]
+            first = 2 if causal else 0  # row 1 of a causal text has one key left
+            rows = [one[first:, 1:] / one[first:, 1:].sum(-1, keepdim=True) for one in rows]
         for text, mine in enumerate(rows):
             others = sum(one for i, one in enumerate(rows) if i != text) / 2
             scores = []
             for p, q in zip(mine.tolist(), others.tolist(), strict=True):
                 js = sum(half(a, a + b) + half(b, a + b) for a, b in zip(p, q, strict=True))
                 scores.append(1 - js / math.log(2))
-            scores = scores if variant else scores[1:]
+            scores = scores[1:] if causal and not variant else scores
             assert found[text, variant, layer, head] == pytest.approx(sum(scores) / len(scores), abs=1e-4)
 
 

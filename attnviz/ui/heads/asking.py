@@ -15,6 +15,7 @@ from attnviz.errors import HeadError, InputError
 from attnviz.figures.labels import KIND_WORDS, SITE_WORDS
 from attnviz.heads import DETECTORS
 from attnviz.heads.detectors import Kind
+from attnviz.heads.rows import evenly
 from attnviz.models import Model
 from attnviz.settings import settings
 from attnviz.ui import measuring, say, texts
@@ -23,9 +24,10 @@ from attnviz.ui.selection import FACETS, LIKENESS, PROBES, start_head
 from attnviz.ui.session import select, selection, show, take_notes
 from attnviz.view import SINK_KINDS, Sinks, View
 
-FACET_TITLES = {"detectors": "What each head does", "families": "Which heads do alike"}
+FACET_TITLES = {"detectors": "Each head", "families": "Families"}
 LIKENESS_TITLES = {"attends": "What they attend to", "writes": "What they write"}
-SINK_TITLES = {False: "Without the sink", True: "With it"}
+LIKENESS_SHORT = {"attends": "Attend", "writes": "Write"}
+SINK_TITLES = {False: "Without", True: "With"}
 _SAMPLED = 200  # texts whose lengths are looked at
 
 
@@ -168,9 +170,9 @@ def controls() -> None:
     """What the page shows, and whether the sink is in it; side by side in a horizontal container."""
     chosen = selection()
     _segments("facet", "Shown", FACETS, FACET_TITLES, chosen.facet)
-    _segments("sink_in", "The sink", tuple(SINK_TITLES), SINK_TITLES, chosen.sink_in)
+    _segments("sink_in", "Sink", tuple(SINK_TITLES), SINK_TITLES, chosen.sink_in)
     if chosen.facet == "families":
-        _segments("likeness", "Alike in", LIKENESS, LIKENESS_TITLES, chosen.likeness)
+        _segments("likeness", "Alike in what they", LIKENESS, LIKENESS_SHORT, chosen.likeness)
     else:
         _detector_picker(chosen.detector)
 
@@ -227,7 +229,7 @@ def corpus_words(ask: Asked) -> None:
     many = f"{about.n:,} text{'s' * (about.n != 1)}"
     if lengths:
         low, middle, high = lengths
-        many += f" of {low} to {high} tokens, half of them longer than {middle}" if low != high else f" of {low} tokens"
+        many += f" of {low} to {high} tokens, median {middle}" if low != high else f" of {low} tokens"
         many += f" (looked at in {_SAMPLED} of them)" * (about.n > _SAMPLED)
     say.caption(f"Read: {many}. What stands here holds for such texts.")
 
@@ -238,7 +240,7 @@ def _lengths(ask: Asked) -> tuple[int, int, int] | None:
     key = (ask.name, ask.about.key)
     if key not in held:
         found = []
-        for number in numbers(ask.about.n, _SAMPLED):
+        for number in evenly(ask.about.n, _SAMPLED):
             try:
                 found.append(len(ask.model.encode(measuring.shelf().text(ask.about.key, number).text).ids))
             except InputError:
@@ -246,8 +248,3 @@ def _lengths(ask: Asked) -> tuple[int, int, int] | None:
         held.clear()
         held[key] = (min(found), int(np.median(found)), max(found)) if found else None
     return held[key]
-
-
-def numbers(n: int, most: int) -> list[int]:
-    """At most so many of n texts, evenly chosen."""
-    return sorted({int(i) for i in np.linspace(0, n - 1, min(most, n)).round()})

@@ -14,7 +14,8 @@ from attnviz.ui import say
 from attnviz.ui.components import token_strip
 from attnviz.ui.heads import finding
 from attnviz.ui.heads.asking import Asked, titled
-from attnviz.ui.heads.finding import Fired, Means
+from attnviz.ui.heads.finding import Means
+from attnviz.ui.heads.firing import Fired, fired
 from attnviz.ui.heads.known import known_words
 from attnviz.ui.reading import palette_of
 from attnviz.ui.selection import PROBES
@@ -22,6 +23,7 @@ from attnviz.ui.session import select, selection, stores
 from attnviz.ui.views import flow, round_up
 
 _LABEL_CHARS = 40
+_FEW = 20  # texts; intervals of fewer are too narrow
 _WANTED, _GO = "attnviz_heads_probe", "attnviz_heads_go"
 
 
@@ -47,6 +49,9 @@ def card(ask: Asked, summary: Summary) -> None:
     say.caption(
         "Means over texts, induction and the like over samples of random tokens, with 95% intervals: how far other "
         "texts of the kind would move them. Beside each is what even attention scores.",
+        f"With {summary.n} texts they are a hint, and too narrow: with six they hold the truth nine times in ten."
+        if 1 < summary.n < _FEW
+        else "",
         refused,
     )
     _label(ask, summary, probed)
@@ -90,6 +95,9 @@ def _label(ask: Asked, summary: Summary, probed: Probed | None) -> None:
     every = finding.labelled(summary, probed)
     mine = every.rows[(every.rows["layer"] == ask.head.layer) & (every.rows["head"] == ask.head.head)]
     if mine.empty:
+        say.caption(
+            "Too few texts for labels: a label has to lie above chance by its interval, which takes two or more."
+        )
         return
     with_sink, without = (_label_words(str(mine[name].iloc[0])) for name in VARIANTS)
     say.caption(
@@ -106,7 +114,7 @@ def _label_words(label: str) -> str:
 
 
 def fires(ask: Asked, run: str) -> None:
-    """The texts where the head does most of what the detector looks for, each by its strongest row."""
+    """The texts where the head does most of what the detector looks for, and two where it does its usual."""
     name = selection().detector
     ask, known = ask.at(name), titled(name)
     st.markdown(f"**Where it fires most: {say.plain(known.title.lower())}**")
@@ -114,25 +122,32 @@ def fires(ask: Asked, run: str) -> None:
         say.caption("This is measured on random tokens, so there is no text to open. Choose another measure.")
         return
     try:
-        found = finding.fired(ask, run, name)
+        found = fired(ask, run, name)
     except (InputError, Unsupported) as error:
         say.problem(error)
         return
-    if not found:
+    if not found.most:
         say.caption(f"No text has a row of {known.title.lower()} with a choice in this head.")
         return
-    for rank, one in enumerate(found):
-        _strip(ask, rank, one)
+    for rank, one in enumerate(found.most):
+        _strip(ask, "fired", rank, one)
     most = {"entropy": "the highest entropy", "distance": "the largest distance"}.get(name, f"the most {known.words}")
     say.caption(
-        f"The {len(found)} texts where L{ask.head.layer}H{ask.head.head} has {most}, of {ask.about.n:,}.",
+        f"The {len(found.most)} texts where L{ask.head.layer}H{ask.head.head} has {most}, of {ask.about.n:,}.",
         "Tinted is one row of each, of the framed token: the row farthest above what even attention would give it.",
         ask.sink_words,
-        "The best of many texts show the head at its strongest, not what it mostly does: the table has the means.",
+        "The best of many texts show the head at its strongest, not what it mostly does.",
+    )
+    st.markdown("**What it mostly does**")
+    for rank, one in enumerate(found.usual):
+        _strip(ask, "usual", rank, one)
+    say.caption(
+        f"Texts nearest the median over texts, {found.median:.3f}, each by a row with the median of the text's rows.",
+        "Half of all texts have less of it than these.",
     )
 
 
-def _strip(ask: Asked, rank: int, one: Fired) -> None:
+def _strip(ask: Asked, which: str, rank: int, one: Fired) -> None:
     keys, weights = one.row.keys, one.row.shown()[0].copy()
     own = ask.site != "cross"
     if ask.model.family == "decoder" or ask.site == "decoder":
@@ -145,14 +160,14 @@ def _strip(ask: Asked, rank: int, one: Fired) -> None:
         st.button(
             "Open in Explore",
             icon=":material/visibility:",
-            key=f"heads-open-{rank}",
+            key=f"heads-open-{which}-{rank}",
             type="tertiary",
             on_click=lambda: _open(ask, one, one.query),
         )
     token_strip(
         keys.labels,
         weights,
-        key=f"heads-fired-{rank}",
+        key=f"heads-{which}-{rank}",
         **flow(keys, one.keys),
         palettes=palette_of(selection().palette),
         high=round_up(float(np.nanmax(weights, initial=0.0))),

@@ -20,14 +20,14 @@ from attnviz.ui import measuring, say
 from attnviz.ui.components.parts import as_index
 from attnviz.ui.export import export_bar
 from attnviz.ui.flow.showing import show_figure
-from attnviz.ui.heads import finding
-from attnviz.ui.heads.asking import LIKENESS_TITLES, Asked, numbers
+from attnviz.ui.heads.asking import LIKENESS_TITLES, Asked
+from attnviz.ui.heads.comparing import Compared, family
 from attnviz.ui.heads.lines import family_lines
 from attnviz.ui.heads.overview import facts
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
 
-_SCOPES = {True: "All layers", False: "One layer"}
+_SCOPES = {True: "All", False: "One"}
 _SCOPE, _PLACES = "heads-scope", "heads-places"
 _MOST_ROWS = 30
 
@@ -37,8 +37,8 @@ def families_view(ask: Asked, layer: int | None) -> None:
     likeness = selection().likeness
     measure: Measure = "cosine" if likeness == "writes" else "nats"
     try:
-        pairs = finding.family(ask, likeness)
-        shown = figures.of_layer(pairs, layer)
+        compared = family(ask, likeness, layer)
+        shown = figures.of_layer(compared.pairs, layer)
     except (InputError, Unsupported) as error:
         say.problem(error)
         return
@@ -51,10 +51,10 @@ def families_view(ask: Asked, layer: int | None) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("**Every head with every head**")
-        _matrix(ask, shown, measure, layer, title, (figures.WORDS[measure], means, read))
+        _matrix(ask, compared, measure, layer, title, (figures.WORDS[measure], means, read))
     with right:
         st.markdown("**Heads near those that do alike**")
-        _places(ask, shown, measure, layer, title, (figures.WORDS[measure], means, read))
+        _places(ask, compared, measure, layer, title, (figures.WORDS[measure], means, read))
     _candidates(ask, layer)
 
 
@@ -62,12 +62,15 @@ def scope(ask: Asked) -> int | None:
     """The layer whose heads are shown, as somebody chooses; None for all."""
     n_heads = sum(ask.model.info.layer_heads[ask.site])
     st.session_state.setdefault(_SCOPE, n_heads <= figures.MOST_HEADS)
-    whole = st.segmented_control("Heads of", tuple(_SCOPES), key=_SCOPE, format_func=_SCOPES.__getitem__, required=True)
+    whole = st.segmented_control("Layers", tuple(_SCOPES), key=_SCOPE, format_func=_SCOPES.__getitem__, required=True)
     return None if whole else ask.head.layer
 
 
-def _matrix(ask: Asked, pairs: Pairs, measure: Measure, layer: int | None, title: str, words: tuple[str, ...]) -> None:
+def _matrix(
+    ask: Asked, compared: Compared, measure: Measure, layer: int | None, title: str, words: tuple[str, ...]
+) -> None:
     look, palette = theme(), selection().palette
+    pairs = figures.of_layer(compared.pairs, layer)
 
     def draw() -> go.Figure:
         return figures.family_map(pairs, measure=measure, palette=palette, theme=look, title=title)
@@ -80,11 +83,15 @@ def _matrix(ask: Asked, pairs: Pairs, measure: Measure, layer: int | None, title
         "Heads that write alike may look elsewhere." if measure == "cosine" else "",
     )
     say.caption(*caption)
-    _bar(ask, f"families {measure}", draw, partial(_pair_frame, pairs, measure), caption, "family_map", measure, layer)
+    frame = partial(_pair_frame, pairs, measure)
+    _bar(ask, f"families {measure}", draw, frame, caption, "family_map", measure, layer, compared.numbers)
 
 
-def _places(ask: Asked, pairs: Pairs, measure: Measure, layer: int | None, title: str, words: tuple[str, ...]) -> None:
+def _places(
+    ask: Asked, compared: Compared, measure: Measure, layer: int | None, title: str, words: tuple[str, ...]
+) -> None:
     look, palette, head = theme(), selection().palette, (ask.head.layer, ask.head.head)
+    pairs = figures.of_layer(compared.pairs, layer)
 
     def draw() -> go.Figure:
         return figures.family_places(pairs, measure=measure, selected=head, palette=palette, theme=look, title=title)
@@ -108,7 +115,7 @@ def _places(ask: Asked, pairs: Pairs, measure: Measure, layer: int | None, title
     )
     say.caption(*caption)
     frame = partial(_place_frame, pairs, measure)
-    _bar(ask, f"places {measure}", draw, frame, caption, "family_places", measure, layer)
+    _bar(ask, f"places {measure}", draw, frame, caption, "family_places", measure, layer, compared.numbers)
 
 
 def _bar(
@@ -120,9 +127,10 @@ def _bar(
     drawn: str,
     measure: Measure,
     layer: int | None,
+    numbers: tuple[int, ...],
 ) -> None:
     shelf, key = measuring.shelf(), ask.about.key
-    items = [shelf.text(key, number) for number in numbers(ask.about.n, finding.FAMILY_TEXTS)]
+    items = [shelf.text(key, number) for number in numbers]
     texts = [(item.text, item.pair) for item in items]
     export_bar(
         name,
@@ -152,15 +160,15 @@ def _place_frame(pairs: Pairs, measure: Measure) -> pd.DataFrame:
 
 def _candidates(ask: Asked, layer: int | None) -> None:
     """Each head with the one that attends most like it, and whether the two write alike."""
-    st.markdown("**Heads whose job another may do**")
+    st.markdown("**Heads that attend alike**")
     reason = ""
     try:
-        near, alike = figures.of_layer(finding.family(ask, "attends"), layer), None
+        near, alike = figures.of_layer(family(ask, "attends", layer).pairs, layer), None
     except (InputError, Unsupported) as error:
         say.problem(error)
         return
     try:
-        alike = figures.of_layer(finding.family(ask, "writes"), layer)
+        alike = figures.of_layer(family(ask, "writes", layer).pairs, layer)
     except (InputError, Unsupported) as error:
         reason = str(error)
     found = heads.redundant(near, alike)
@@ -173,13 +181,17 @@ def _candidates(ask: Asked, layer: int | None) -> None:
     table = pd.DataFrame({"head": names, "attends most like": others, "nats": found["nats"].to_numpy()})
     if alike is not None:
         table["cosine of what they write"] = found["cosine"].to_numpy()
+        table["candidate"] = found["candidate"].to_numpy()
     number = st.column_config.NumberColumn(format="%.4f")
-    config = {name: number for name in table.columns if name not in ("head", "attends most like")}
+    config = {name: number for name in table.columns if name in ("nats", "cosine of what they write")}
     st.dataframe(table, hide_index=True, key="heads-candidates", height=300, column_config=config)
     say.caption(
         f"The {len(table)} nearest pairs among {len(near.heads)} heads: 0 nats is the same pattern, and a "
         "cosine near 1 that both write the same.",
-        f"What they write is not known here: {reason}" if reason else "",
+        f"What they write is not known here, so none is a candidate for pruning: {reason}" if reason else "",
+        "A candidate for pruning also writes in a like direction: a cosine above 0, and better the nearer to 1."
+        if not reason
+        else "",
         ask.sink_words,
-        "A candidate for pruning is not a finding: take the head out and measure it.",
+        "A candidate is not a finding: take the head out and measure it.",
     )

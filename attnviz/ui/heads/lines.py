@@ -62,7 +62,7 @@ def family_lines(
         lines.append(f"    ({', '.join(both)})," if pair else f"    {both[0]},")
     lines.append("]")
     given = "*text" if texts and texts[0][1] else "text"
-    site = [*_site(ask)]
+    site = [*_site(ask), *([] if layer is None else [f"layer={layer}"])]
     if measure == "cosine":
         lines.append(f"runs = (attnviz.flow.take_apart(model, {given}) for text in texts)")
         lines.append(python.assigned("pairs", "attnviz.heads.output_similarity", ["runs", *site]))
@@ -70,9 +70,8 @@ def family_lines(
         lines.append(f"traces = (model.trace({given}, compact=True) for text in texts)")
         view = python.view_argument(ask.view)
         lines.append(python.assigned("pairs", "attnviz.heads.pattern_distance", ["traces", *site, *view]))
-    at = [] if layer is None else [f"layer={layer}"]
     head = [f"selected=({ask.head.layer}, {ask.head.head})"] if drawn == "family_places" else []
-    arguments = ["pairs", f'measure="{measure}"', *at, *head, *python.looks(chosen)]
+    arguments = ["pairs", f'measure="{measure}"', *head, *python.looks(chosen)]
     return python.shown(lines, f"heads.{drawn}", arguments)
 
 
