@@ -50,8 +50,8 @@ def scores(
 def entropy(trace: Trace, *, site: str | None = None, view: View = TOKENS, progress: Progress | None = None) -> Scores:
     """Mean row entropy, as a share of the most it could be: [layer, head], 0 (one key) to 1 (all keys alike).
 
-    A row's entropy in nats is divided by the log of the number of keys the query can see. Where sinks are hidden, a
-    row is first divided by what is left of it.
+    A row's entropy in nats is divided by the log of the number of keys the query can see. A row is first
+    divided by its sum: it is less than 1 where sinks are hidden, and in models with learned sinks.
     """
     return scores(trace, ("entropy",), site=site, view=view, progress=progress)["entropy"]
 
@@ -197,9 +197,7 @@ def _measures(trace: Trace, site: str, view: View, key: int) -> dict[str, _Measu
     causal = trace.info.family == "decoder" or site == "decoder"
 
     def entropy_share(rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
-        weights = rows.weights
-        if view.sinks.how == "hide":
-            weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-30)
+        weights = rows.weights / rows.weights.sum(-1, keepdim=True).clamp(min=1e-30)
         return entropy_nats(weights) / rows.visible.clamp(min=2).log(), rows.visible > 1
 
     def to_sink(rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:

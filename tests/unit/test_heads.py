@@ -22,7 +22,7 @@ def naive(pattern: torch.Tensor, visible: list[int], key: int = 0) -> tuple[floa
     for q, row in enumerate(pattern.double().tolist()):
         if visible[q] < 2:
             continue
-        nats = -sum(p * math.log(p) for p in row if p > 0)
+        nats = -sum(p * math.log(p) for p in (value / sum(row) for value in row) if p > 0)
         shares.append(nats / math.log(visible[q]))
         masses.append(row[key])
     return sum(shares) / len(shares), sum(masses) / len(masses)
