@@ -1,6 +1,7 @@
-"""Many texts: texts a second against a plain loop, peak memory for few and many texts, and what a kill loses.
+"""Many texts: texts a second against a plain loop, peak memory, what a kill loses, and how many changes are false.
 
-Run it as `python benchmarks/corpus.py`; `--batches` compares sizes of batches, `--memory` and `--kill` do one part.
+Run it as `python benchmarks/corpus.py`; `--batches` compares sizes of batches, `--memory`, `--kill` and `--changes` do
+one part each.
 The plain loop is what anybody would write: transformers' eager attention with `output_attentions=True`, one text
 after the other, and the same detectors on all its layers at once. Both sides read the same texts, in turns, in one
 process; the values are compared too.
@@ -24,15 +25,20 @@ import numpy as np
 import psutil
 import torch
 from measuring import MB, in_fresh_process, plain_model, row, status_of
+from scipy import stats
 
 import attnviz
-from attnviz.corpus import Item, Shelf, Summary, run
+from attnviz.corpus import Item, Shelf, Summary, benjamini_hochberg, compare, compare_paired, run
+from attnviz.corpus.changes import LEAST
 from attnviz.corpus.running import BATCH_POSITIONS
 from attnviz.heads.detectors import Masks, measured
 
 SENTENCES = Path(__file__).parents[1] / "assets" / "sentences.txt"
 LENGTHS = (16, 32, 64)
 FEW, MANY = 100, 2_000
+MEMORY = (FEW, 600, MANY, 6_000)
+SIDES = ((20, 180), (10, 190), (50, 150), (100, 100), (20, 20))
+SPLITS = 100
 TEXTS = 64  # a turn of ours
 PLAIN = 16  # a turn of the plain loop's
 TURNS = 3
@@ -168,23 +174,52 @@ def kill_and_restart() -> None:
         again = run(model, shelf, key, progress=lambda done, total: starts.append(done))
         row("   restarted: began at, came to", f"{starts[0]}, {again.done}", "", f"{MANY}")
         row("   reported and lost", f"{max(0, told - len(kept))}")
-        row("   in hand at most (computed anew)", f"{BATCH_POSITIONS} tokens")
+        row("   in hand at most (computed anew)", f"{BATCH_POSITIONS} positions")
 
 
 def memory() -> None:
-    for n in (FEW, MANY):
+    for n in MEMORY:
         found = in_fresh_process(__file__, "memory", str(n))
         over = f"+{(found['peak'] - found['before']) / MB:,.0f} MB"
         row(f"peak memory, {n:,} texts (MiniLM, statistics)", f"{found['peak'] / MB:,.0f} MB", over)
         row("   texts a second, sentences", f"{found['rate']:.0f}")
 
 
+def false_changes() -> None:
+    """Our sentences divided by chance, every head, detector and variant: in how many tables something passes."""
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as folder:
+        model = attnviz.load_model("smollm2", device="cpu", dtype="float32")
+        lines = [line for line in SENTENCES.read_text("utf-8").splitlines() if line.strip()]
+        shelf = Shelf(Path(folder) / "corpora.sqlite")
+        key = shelf.add(map(Item, lines), "sentences")
+        results = list(shelf.results(key, run(model, shelf, key).run))
+    for few, many in SIDES:
+        both = by_t = 0
+        for seed in range(SPLITS):
+            order = np.random.default_rng(seed).permutation(len(results))
+            sides = [results[i] for i in order[:few]], [results[i] for i in order[few : few + many]]
+            found = compare(*sides)
+            both += bool(found.changed().any())
+            t = stats.t.sf(np.abs(found.difference) / found.error, found.freedom) * 2
+            by_t += bool(((benjamini_hochberg(t) <= 0.05) & (np.abs(found.difference) >= LEAST)).any())
+        row(f"{few} and {many} texts of one kind: tables with a change", f"{both} of {SPLITS}", f"by t alone {by_t}")
+    for n in (10, 20, 100):  # two texts as if one text's, in two models: which is whose is chance
+        passed = 0
+        for seed in range(SPLITS):
+            order = np.random.default_rng(seed).permutation(len(results))
+            sides = [[results[i]._replace(number=k) for k, i in enumerate(part)] for part in (order[:n], order[-n:])]
+            passed += bool(compare_paired(*sides).changed().any())
+        row(f"{n} pairs: tables with a change", f"{passed} of {SPLITS}")
+
+
 def main() -> None:
-    parts = {"--batches": batches, "--memory": memory, "--kill": kill_and_restart}
-    for part in [parts[name] for name in sys.argv[1:]] or [speed, memory, kill_and_restart]:
+    parts = {"batches": batches, "memory": memory, "kill": kill_and_restart, "changes": false_changes}
+    chosen = [parts[name.removeprefix("--")] for name in sys.argv[1:]]
+    for part in chosen or [speed, memory, kill_and_restart, false_changes]:
         part()
 
 
 if __name__ == "__main__":
     ways = {"memory": memory_of, "killed": killed}
-    ways[sys.argv[1]](sys.argv[2]) if len(sys.argv) == 3 else main()
+    ways[sys.argv[1]](sys.argv[2]) if sys.argv[1:2] in (["memory"], ["killed"]) else main()

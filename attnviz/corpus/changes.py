@@ -1,13 +1,17 @@
 """Heads that differ between two corpora, or between two models on one corpus.
 
-Every measurement is tested by the t of its mean over texts: Welch's for two corpora, of the differences text by text
-for two runs on one. Why not by permutation: with B shufflings no p is below 1 / (B + 1), and among m measurements the
-false discovery rate lets a lone change pass only from p = 0.05 / m on, which for all measurements of 270 heads takes
-some 75,000 shufflings at the least, and all values at hand. t needs three sums a measurement, whatever the number of
-texts. What is averaged lies in [0, 1], and from some twenty texts on the level holds on skewed values too
-(tests/unit/test_corpus_changes.py simulates it).
+1. Every measurement is tested by the t of its mean over texts: Welch's for two corpora, of the differences text by text
+   for two runs on one. With fewer than `LEAST_TEXTS` texts that count on a side nothing is tested.
+2. Of two corpora t alone is wrong where few skewed values stand against many: some twenty texts that happen to be alike
+   have next to no variance, and Welch's t takes that for certainty. So what passes t is tested again, by dealing the
+   texts anew to the two sides (`shuffling`), and the larger p counts: both tests have to say that they differ.
+3. q-values of all that was compared (Benjamini & Hochberg 1995).
 
-Differences below `LEAST` are not changes, whatever their p: two kernels differ by as much on the same weights.
+Dealing anew is exact where one kind of text was divided by chance; t is needed where two kinds have one mean and two
+variances. docs/CORPUS.md has the rates of false changes, by both and by t alone, and benchmarks/corpus.py makes them.
+
+Differences below `LEAST` are not changes, whatever their p: two kernels differ by as much on the same weights. Values
+are therefore known to `LEAST` only, and no error is taken for smaller than that of texts that differ by as much.
 """
 
 from __future__ import annotations
@@ -23,10 +27,13 @@ import pandas as pd
 from scipy import special
 
 from attnviz.corpus.records import Result
-from attnviz.corpus.statistics import CHUNK, EVERYTHING, Choice, Doubles, benjamini_hochberg, named
+from attnviz.corpus.shuffling import shuffled
+from attnviz.corpus.statistics import CHUNK, EVERYTHING, Choice, Doubles, Floats, benjamini_hochberg, named
 from attnviz.errors import InputError, ShapeError
 
 LEAST = 1e-4
+LEAST_TEXTS = 10  # that count, on each side
+MOST_RATE = 0.1  # what passes t at this level is tested again, so a false discovery rate above it has no meaning
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +41,7 @@ class Comparison:
     """Means of `b` minus means of `a`; all arrays [variant, detector, layer, head], NaN where nothing can be tested.
 
     error, freedom   the difference's standard error, and its t distribution's degrees of freedom
-    p                two-sided, of no difference
+    p                two-sided, of no difference; of two corpora the larger one of both tests'
     q                the same, corrected for all that was compared here (Benjamini & Hochberg)
     n                texts of a and of b; of a paired comparison, the texts that both have
     """
@@ -63,7 +70,12 @@ class Comparison:
         return self.difference - half, self.difference + half
 
     def changed(self, rate: float = 0.05) -> npt.NDArray[np.bool_]:
-        """Which measurements changed, at this false discovery rate: boolean."""
+        """Which measurements changed, at this false discovery rate: boolean.
+
+        raises   InputError for a rate over MOST_RATE
+        """
+        if not 0 < rate <= MOST_RATE:
+            raise InputError(f"A false discovery rate lies between 0 and {MOST_RATE}, such as 0.05; got {rate!r}.")
         return (self.q <= rate) & (np.abs(self.difference) >= LEAST)
 
     def frame(self, *, rate: float = 0.05) -> pd.DataFrame:
@@ -86,24 +98,36 @@ class Comparison:
         }
         for name, values in {**columns, "p": self.p, "q": self.q, "changed": changed}.items():
             table[name] = values[tested]
-        return table.sort_values(["changed", "q", "p"], ascending=[False, True, True], ignore_index=True, kind="stable")
+        # Of two corpora the surest changes share the smallest p that texts can be dealt to.
+        table["t"] = (np.abs(self.difference) / self.error)[tested]
+        order = table.sort_values(["changed", "q", "p", "t"], ascending=[False, True, True, False], kind="stable")
+        return order.drop(columns="t").reset_index(drop=True)
 
 
 def compare(a: Iterable[Result], b: Iterable[Result], choice: Choice = EVERYTHING) -> Comparison:
-    """Two corpora measured with one model, or two labels of one: do their texts differ? Welch's t (1947).
+    """Two corpora measured with one model, or two labels of one: do their texts differ?
 
+    Welch's t (1947), and a permutation test of what passes it. Memory: four bytes for each chosen value of each text.
     raises   ShapeError for runs of two shapes; InputError with fewer than two texts on a side
     """
-    one, other = _Moments.of(a, choice), _Moments.of(b, choice)
+    kept: tuple[list[Floats], list[Floats]] = ([], [])
+    one, other = (_Moments.of(side, choice, keep) for side, keep in zip((a, b), kept, strict=True))
     _check(one, other)
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = [side.variance / side.count for side in (one, other)]
         whole = parts[0] + parts[1]
         freedom = whole**2 / sum(part**2 / (side.count - 1) for part, side in zip(parts, (one, other), strict=True))
-    few = np.minimum(one.count, other.count) < 2
-    smallest = np.minimum(one.count, other.count) - 1.0
-    freedom = np.where(np.isfinite(freedom), freedom, smallest)
-    return _tested(one.mean, other.mean, np.where(few, np.nan, whole), freedom, (one.n, other.n), False, choice)
+    least = np.minimum(one.count, other.count)
+    freedom = np.where(np.isfinite(freedom), freedom, least - 1.0)
+    floor = LEAST**2 * (1 / np.maximum(one.count, 1) + 1 / np.maximum(other.count, 1))
+    squared = np.where(least < LEAST_TEXTS, np.nan, np.maximum(whole, floor))
+    error, p = _tested(other.mean - one.mean, squared, freedom)
+    again = p <= MOST_RATE
+    if again.any():
+        sides = (np.concatenate([chunk[:, again] for chunk in side]) for side in kept)
+        p[again] = np.maximum(p[again], shuffled(*sides, among=int(np.isfinite(p).sum())))
+    q = benjamini_hochberg(p)
+    return Comparison(one.mean, other.mean, error, freedom, p, q, (one.n, other.n), False, choice)
 
 
 def compare_paired(a: Iterable[Result], b: Iterable[Result], choice: Choice = EVERYTHING) -> Comparison:
@@ -120,9 +144,11 @@ def compare_paired(a: Iterable[Result], b: Iterable[Result], choice: Choice = EV
         first.add(np.where(np.isfinite(theirs), ours, np.nan))
         apart.add(theirs - ours)
     _check(first, apart)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.where(apart.count < 2, np.nan, apart.variance / apart.count)
-    return _tested(first.mean, first.mean + apart.mean, error, apart.count - 1.0, (apart.n,) * 2, True, choice)
+    count = np.maximum(apart.count, 1)
+    squared = np.where(apart.count < LEAST_TEXTS, np.nan, np.maximum(apart.variance, LEAST**2) / count)
+    error, p = _tested(apart.mean, squared, count - 1.0)
+    q, second = benjamini_hochberg(p), first.mean + apart.mean
+    return Comparison(first.mean, second, error, count - 1.0, p, q, (apart.n,) * 2, True, choice)
 
 
 class _Moments:
@@ -134,10 +160,13 @@ class _Moments:
         self.count = self.mean = self._squares = np.zeros(())
 
     @classmethod
-    def of(cls, results: Iterable[Result], choice: Choice) -> Self:
+    def of(cls, results: Iterable[Result], choice: Choice, kept: list[Floats]) -> Self:
+        """Of results as they stream; `kept` takes what was read."""
         made, waiting = cls(), iter(results)
         while chunk := list(islice(waiting, CHUNK)):
-            made.add(_stacked(chunk, choice))
+            values = _stacked(chunk, choice)
+            made.add(values)
+            kept.append(values.astype(np.float32))
         return made
 
     @property
@@ -158,21 +187,11 @@ class _Moments:
         self.n += len(values)
 
 
-def _tested(
-    mean_a: Doubles,
-    mean_b: Doubles,
-    squared: Doubles,
-    freedom: Doubles,
-    n: tuple[int, int],
-    paired: bool,
-    choice: Choice,
-) -> Comparison:
-    """The comparison of two means whose difference has this variance."""
-    error, apart = np.sqrt(squared), np.abs(mean_b - mean_a)
-    # Texts that all have one value, such as 0 of a head that never looks there, leave no error to divide by.
-    t = np.divide(apart, error, out=np.where(apart > 0, np.inf, 0.0), where=error > 0)
-    p = np.where(np.isfinite(error), 2 * special.stdtr(freedom, -t), np.nan).clip(max=1)
-    return Comparison(mean_a, mean_b, error, freedom, p, benjamini_hochberg(p), n, paired, choice)
+def _tested(difference: Doubles, squared: Doubles, freedom: Doubles) -> tuple[Doubles, Doubles]:
+    """(standard error, p) of differences with this variance, NaN where nothing is tested."""
+    error = np.sqrt(squared)
+    p = 2 * special.stdtr(freedom, -np.abs(difference) / error)
+    return error, np.where(np.isfinite(error), p, np.nan).clip(max=1)
 
 
 def _stacked(results: Sequence[Result], choice: Choice) -> Doubles:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
 from attnviz.corpus import tables
+from attnviz.corpus.parquet import parquet_rows, parquet_sample
 from attnviz.corpus.records import Item
-from attnviz.corpus.source import Encoding, Source, encoding_of, lines_of, opened
+from attnviz.corpus.source import Encoding, Source, clean, encoding_of, lines_of, opened
 from attnviz.errors import InputError, TextError
 from attnviz.settings import settings
 from attnviz.text import check_text
@@ -96,7 +97,7 @@ class Reading:
             n, first = self.skipped.get(reason, (0, line))
             self.skipped[reason] = (n + 1, first)
             return None
-        return Item(text, label.strip()[:_MOST_LABEL].encode("utf-8", "replace").decode(), pair)
+        return Item(text, clean(label.strip()[:_MOST_LABEL]), pair)
 
 
 def inspect(
@@ -117,9 +118,8 @@ def inspect(
     with opened(source) as file:
         if (kind or _kind_by_name(source)) == "parquet" or file.read(4) == b"PAR1":
             file.seek(0)
-            columns = tables.parquet_columns(file)
-            file.seek(0)
-            return _layout("parquet", Encoding(""), "", True, columns, tables.parquet_rows(file, columns), [])
+            columns, shown = parquet_sample(file, _SAMPLED)
+            return _layout("parquet", Encoding(""), "", True, columns, shown, [])
         encoding = encoding_of(file)
         notes = [encoding.note] if encoding.note else []
         kind = kind or _kind_by_name(source) or ("txt" if isinstance(source, str) else _kind_by_content(file, encoding))
@@ -133,17 +133,17 @@ def inspect(
         mark = delimiter or ("\t" if kind == "tsv" else tables.delimiter_of(sample))
         if delimiter is None and kind == "csv" and mark not in (",", tables.ALONE):
             notes.append(f"The columns are divided by a {tables.DELIMITERS[mark]}.")
-        first = list(islice(tables.csv_rows(iter(sample), mark), 2))
+        # Of the file itself: the sample may end within a record.
+        first = list(islice(tables.csv_rows(lines_of(file, encoding, keep_ends=True), mark), _SAMPLED + 1))
         if not first:
             raise InputError("The table has no rows. Choose a file with a row for each text.")
         tables.check_columns(len(first[0][1]), "The first row")
-        named = tables.has_header([fields for _, fields in first]) if header is None else header
+        named = tables.has_header([fields for _, fields in first[:2]]) if header is None else header
         if not named and header is None:
             notes.append("The first row was taken for a text, not for the names of columns.")
         columns = _names(first[0][1]) if named else [f"column {i}" for i in range(1, len(first[0][1]) + 1)]
-        shown = list(islice(tables.csv_rows(iter(sample), mark), _SAMPLED))[named:]
         # A row with other fields is refused when the file is read, with its line; here it must not hide the rest.
-        rows = ((n, dict(zip(columns, fields, strict=False))) for n, fields in shown)
+        rows = ((n, dict(zip(columns, fields, strict=False))) for n, fields in first[named:])
         return _layout(kind, encoding, mark, named, columns, rows, notes)
 
 
@@ -182,7 +182,7 @@ def _rows_of(source: Source, layout: Layout, columns: Mapping[str, str]) -> Iter
     encoding = Encoding(layout.encoding)
     with opened(source) as file:
         if layout.kind == "parquet":
-            yield from tables.parquet_rows(file, sorted(set(columns.values())))
+            yield from parquet_rows(file, sorted(set(columns.values())))
         elif layout.kind == "txt":
             yield from ((n, {LINE: line}) for n, line in enumerate(lines_of(file, encoding), 1))
         elif layout.kind == "jsonl":
@@ -203,6 +203,7 @@ def _layout(
 ) -> Layout:
     sample = [fields for _, fields in islice(rows, _SAMPLED)]
     names = columns if columns is not None else list(dict.fromkeys(chain.from_iterable(sample)))
+    tables.check_columns(len(names), "The file")
     if not names:
         raise InputError("The file has no columns with texts. Choose one with a row for each text.")
     return Layout(
@@ -211,7 +212,7 @@ def _layout(
         delimiter=delimiter,
         header=header,
         columns=tuple(names),
-        rows=tuple({name: str(fields.get(name, ""))[:200] for name in names} for fields in sample),
+        rows=tuple({name: clean(str(fields.get(name, ""))[:200]) for name in names} for fields in sample),
         text=_likeliest(names, sample),
         notes=tuple(notes),
     )
@@ -240,10 +241,8 @@ def _kind_by_content(file: BinaryIO, encoding: Encoding) -> Kind:
 
 
 def _names(fields: list[str]) -> list[str]:
-    names = [name.strip() or f"column {i}" for i, name in enumerate(fields, 1)]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"Two columns are called '{twice:.80}'. Give each column a name of its own.")
+    names = [clean(name.strip()) or f"column {i}" for i, name in enumerate(fields, 1)]
+    tables.check_names(names)
     return names
 
 

@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ DETECTORS_VERSION = 1  # to be raised when a detector's definition changes: old 
 BATCH_POSITIONS = 512  # measured, docs/CORPUS.md: larger batches are no faster on a CPU, and a kill loses more
 _WINDOW = 512  # texts sorted by length together
 _PADDED_SHARE = 0.25  # of a batch's positions, at most
-_SAMPLED = 64  # weights of each parameter that tell two checkpoints apart
+_HASHED = WeakKeyDictionary[torch.nn.Module, tuple[tuple[tuple[int, int], ...], str]]()
 
 TOO_LONG = "more tokens than the limit"
 NO_TOKENS = "no tokens of it"
@@ -76,9 +77,11 @@ class _Through(Exception):
     """The last pattern that is asked for was made: the rest of the forward pass has nothing to add."""
 
 
-def run_key(model: Model, *, site: str | None = None, sinks: Sinks | None = None) -> str:
-    """The name of a measurement: the same for the same weights, precision, kernel, site, sinks and detectors."""
-    return hashlib.sha256(json.dumps(_about(model, site, sinks), sort_keys=True).encode()).hexdigest()[:32]
+def run_key(
+    model: Model, *, site: str | None = None, sinks: Sinks | None = None, most_tokens: int | None = None
+) -> str:
+    """The name of a measurement: the same for the same weights, precision, kernel, site, sinks, limit and detectors."""
+    return _name(_about(model, site, sinks, most_tokens))
 
 
 def run(
@@ -98,16 +101,17 @@ def run(
     sinks             which keys rest in "without sink"; None: the first token
     progress          called with (texts done, texts in all), several times a batch; raise from it to stop: what was
                       measured stays, and the next call goes on from there
-    most_tokens       longer texts are left out, and counted; None: as the settings say, or what the model reads
+    most_tokens       longer texts are left out, and counted: another limit is another run, which begins anew; None: as
+                      the settings say. Never more than the model reads
     batch_positions   tokens of a batch, padding included; a longer text runs alone
     raises            HeadError, InputError, OutOfMemory
     """
     site = model.info.site(site)
-    key_of_run = run_key(model, site=site, sinks=sinks)
+    about = _about(model, site, sinks, most_tokens)
+    key_of_run, limit = _name(about), about["most_tokens"]
     shape = (len(VARIANTS), len(DETECTORS), model.info.layers_of(site), model.info.heads_of(site))
-    shelf.begin(key, key_of_run, shape, _about(model, site, sinks))
+    shelf.begin(key, key_of_run, shape, about)
     reducer = _Reducer(model, site, sinks)
-    limit = min(most_tokens or settings().corpus_tokens, model.info.max_tokens or settings().corpus_tokens)
     done, total = shelf.done(key, key_of_run), shelf.about(key).n
 
     def step(*_: int) -> None:
@@ -124,7 +128,7 @@ def run(
             shelf.put(key, key_of_run, [(t.number, *one) for t, one in zip(batch, found, strict=True)])
             done += len(batch)
             step()
-    known = next(r for r in shelf.runs(key) if r.run == key_of_run)
+    known = shelf.one_run(key, key_of_run)
     return Ran(key_of_run, known.done, known.left)
 
 
@@ -277,9 +281,13 @@ def _batches(texts: Sequence[_Text], positions: int, pads: bool) -> Iterator[lis
         yield batch
 
 
-def _about(model: Model, site: str | None, sinks: Sinks | None) -> dict[str, Any]:
+def _name(about: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _about(model: Model, site: str | None, sinks: Sinks | None, most_tokens: int | None) -> dict[str, Any]:
     """What was measured, with which weights."""
-    info = model.info
+    info, limit = model.info, settings().corpus_tokens if most_tokens is None else most_tokens
     return {
         "model": info.name,
         "revision": info.revision,
@@ -288,16 +296,25 @@ def _about(model: Model, site: str | None, sinks: Sinks | None) -> dict[str, Any
         "weights": _fingerprint(model),
         "site": info.site(site),
         "sinks": {"kinds": list((sinks or Sinks()).kinds), "tokens": list((sinks or Sinks()).tokens)},
+        "most_tokens": limit if info.max_tokens is None else min(limit, info.max_tokens),
         "detectors": list(DETECTORS),
         "version": DETECTORS_VERSION,
     }
 
 
 def _fingerprint(model: Model) -> str:
-    """Some weights of every parameter, hashed: a checkpoint and its fine-tuned self may have one name."""
-    found = hashlib.sha256()
-    for name, weights in model.hf_model.named_parameters():
-        flat = weights.detach().flatten()
-        found.update(f"{name}{tuple(weights.shape)}".encode())
-        found.update(flat[:: max(1, len(flat) // _SAMPLED)].double().cpu().numpy().tobytes())
-    return found.hexdigest()[:16]
+    """All weights and kept buffers, hashed: a checkpoint, its tuned self and one with a head cut may have one name.
+
+    Hashed once, and again when torch has counted a change in place or a tensor was replaced. What writes past that
+    count (`weight.data.mul_()`) in a model that was measured already is not seen.
+    """
+    tensors = {id(t): (name, t) for name, t in model.hf_model.state_dict(keep_vars=True).items() if torch.is_tensor(t)}
+    state = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for _, t in tensors.values())
+    known = _HASHED.get(model.hf_model)
+    if known is None or known[0] != state:
+        found = hashlib.blake2b(digest_size=8)
+        for name, weights in tensors.values():
+            found.update(f"{name}{tuple(weights.shape)}{weights.dtype}".encode())
+            found.update(weights.detach().cpu().flatten().view(torch.uint8).numpy().data)
+        known = _HASHED[model.hf_model] = state, found.hexdigest()
+    return known[1]

@@ -33,7 +33,8 @@ VERSION = 1
 _PAGE = 64  # rows read at once: results are some ten kilobytes each
 _WAIT_SECONDS = 60
 _HALF_READ_SECONDS = 24 * 3600
-_ROW_BYTES = 64  # what a row takes besides its texts and values
+_ROW_BYTES = 200  # what a row takes besides its texts and values: keys, twice for results, and their index
+_TOUCHED_SECONDS = 60  # how exactly it is known when a corpus was last used
 
 _TABLES = """
 CREATE TABLE corpora (
@@ -88,6 +89,9 @@ class Shelf:
                     n += len(page)
                     size += sum(_ROW_BYTES + sum(len(part.encode()) for part in item) for item in page)
                     self._check(size)
+                    with db:  # what is half read takes room, too
+                        db.execute("UPDATE corpora SET bytes=? WHERE key=?", (size, new))
+                        self._make_room(db, new)
                 if not n:
                     raise InputError("A corpus needs at least one text; got none. Check the file, and the text column.")
                 with db:
@@ -122,6 +126,7 @@ class Shelf:
         """One text; InputError where there is none of that number."""
         with self._open() as db:
             known = self._about(db, key)
+            self._touch(db, known)
             found = db.execute(
                 "SELECT text, label, pair FROM texts WHERE corpus=? AND number=?", (key, number)
             ).fetchone()
@@ -130,7 +135,7 @@ class Shelf:
         return Item(*found)
 
     def texts(self, key: str) -> Iterator[tuple[int, Item]]:
-        """(number, text) of all texts in order, some at a time."""
+        """(number, text) of all texts in order, some at a time; InputError once the corpus is not here any more."""
         self.about(key)
         rows = self._pages("SELECT number, text, label, pair FROM texts WHERE corpus=? AND number>?", (key,))
         return ((number, Item(*item)) for number, *item in rows)
@@ -156,6 +161,13 @@ class Shelf:
                 Run(run, started, tuple(json.loads(shape)), json.loads(about), *self._state(db, key, run))
                 for run, started, shape, about in known.fetchall()
             ]
+
+    def one_run(self, key: str, run: str) -> Run:
+        """One run; InputError where it, or its corpus, is not here."""
+        found = next((known for known in self.runs(key) if known.run == run), None)
+        if found is None:
+            raise InputError(f"'{self.about(key).name}' has no run of that name. Measure it first.")
+        return found
 
     def done(self, key: str, run: str) -> int:
         """How many texts need no more work: they have values, or were left out."""
@@ -185,10 +197,11 @@ class Shelf:
         self._keep(key, [(key, run, number, None, None, reason) for number, reason in reasons])
 
     def results(self, key: str, run: str) -> Iterator[Result]:
-        """What was found, in the order of the texts, some at a time; NaN where a detector has no row."""
-        shape = next((tuple(known.shape) for known in self.runs(key) if known.run == run), None)
-        if shape is None:
-            raise InputError(f"'{self.about(key).name}' has no run of that name. Measure it first.")
+        """What was found, in the order of the texts, some at a time; NaN where a detector has no row.
+
+        raises   InputError for a run that is not here, and once its corpus is not here any more
+        """
+        shape = self.one_run(key, run).shape
         rows = self._pages(
             "SELECT number, label, found, chance FROM results JOIN texts USING (corpus, number) "
             "WHERE corpus=? AND run=? AND found IS NOT NULL AND number>?",
@@ -199,11 +212,13 @@ class Shelf:
             yield Result(number, label, values, np.frombuffer(chance, np.float32).reshape(shape[:3]))
 
     def _keep(self, key: str, rows: list[tuple[Any, ...]]) -> None:
-        size = sum(_ROW_BYTES + len(row[3] or b"") + len(row[4] or b"") for row in rows)
+        asked, size = "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?)", 0
         with self._open() as db, db:
             known = self._about(db, key)
+            for row in rows:  # what another session was first to measure takes no more room
+                taken = _ROW_BYTES + len(row[3] or b"") + len(row[4] or b"")
+                size += taken if db.execute(asked, row).rowcount else 0
             self._check(known.nbytes + size)
-            db.executemany("INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?)", rows)
             db.execute("UPDATE corpora SET bytes=bytes+?, used=? WHERE key=?", (size, time.time(), key))
             self._make_room(db, key)
 
@@ -224,6 +239,12 @@ class Shelf:
             db.execute("DELETE FROM corpora WHERE key=?", (key,))
             total -= size
 
+    def _touch(self, db: sqlite3.Connection, known: Corpus) -> None:
+        """Note that a corpus is used; rarely, since that is a write."""
+        if (now := time.time()) - known.used > _TOUCHED_SECONDS:
+            with db:
+                db.execute("UPDATE corpora SET used=? WHERE key=?", (now, known.key))
+
     def _about(self, db: sqlite3.Connection, key: str) -> Corpus:
         found = db.execute("SELECT * FROM corpora WHERE key=?", (key,)).fetchone()
         if found is None:
@@ -237,11 +258,15 @@ class Shelf:
         return counts.pop("", 0), counts
 
     def _pages(self, asked: str, keys: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query that ends in `number>?`; no page's connection outlives it, so readers stop no writer."""
+        """The rows of a query that ends in `number>?`; no page's connection outlives it, so readers stop no writer.
+
+        keys   the corpus's, which is used, and has to be here to the end, and others of the query
+        """
         after = -1
         while True:
             with self._open() as db:
                 rows = db.execute(f"{asked} ORDER BY number LIMIT {_PAGE}", (*keys, after)).fetchall()
+                self._touch(db, self._about(db, keys[0]))
             yield from rows
             if len(rows) < _PAGE:
                 return

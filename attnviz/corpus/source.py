@@ -103,6 +103,11 @@ def encoding_of(file: BinaryIO) -> Encoding:
     )
 
 
+def clean(text: str) -> str:
+    """Without halves of characters, which cannot be shown or kept."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def lines_of(file: BinaryIO, encoding: Encoding, *, keep_ends: bool = False) -> Iterator[str]:
     """The lines of an open file from its start, one at a time.
 

@@ -132,29 +132,32 @@ def outliers(
 ) -> pd.DataFrame:
     """The texts in which a head does something else than it mostly does, the farthest first.
 
+    What is scored, x, is the value minus the text's chance level: values alone would in part find short texts.
+
     choice        one detector and one variant
     least_score   how far: the modified z-score 0.6745 (x - median) / MAD (Iglewicz & Hoaglin 1993, who take 3.5); where
                   more than half of the texts have one value, 0.7979 (x - median) / mean absolute deviation
-    returns       number, label, value, score; a row for each of at most `most` texts. Two numbers a text are held.
+    returns       number, label, value, chance, score; a row for each of at most `most` texts. Three numbers a text are
+                  held.
     """
     if choice.detector is None or choice.variant is None:
         raise InputError("Outliers are of one detector and one variant; choose both.")
-    numbers, values, labels = array("q"), array("d"), dict[int, str]()
+    numbers, values, chances, labels = array("q"), array("d"), array("d"), dict[int, str]()
     for result in results:
         value = float(_of_head(choice.of(result.values)[0, 0], head))
         if np.isfinite(value):
             numbers.append(result.number)
             values.append(value)
+            chances.append(float(choice.of(result.chance)[0, 0, head.layer]))
             if result.label:
                 labels[result.number] = result.label
-    found = np.frombuffer(values, float) if values else np.empty(0)
-    scores = _modified_z(found)
+    found, even = (np.frombuffer(side, float) if side else np.empty(0) for side in (values, chances))
+    scores = _modified_z(found - even)
     far = np.argsort(-np.abs(scores), kind="stable")[:most]
     far = far[np.abs(scores[far]) >= least_score]
     at = [numbers[i] for i in far]
-    return pd.DataFrame(
-        {"number": at, "label": [labels.get(n, "") for n in at], "value": found[far], "score": scores[far]}
-    )
+    columns = {"value": found[far], "chance": even[far], "score": scores[far]}
+    return pd.DataFrame({"number": at, "label": [labels.get(n, "") for n in at], **columns})
 
 
 def benjamini_hochberg(p: npt.ArrayLike) -> Doubles:

@@ -1,4 +1,4 @@
-"""Rows of CSV, JSONL and Parquet files, one at a time, refused where they cannot be what they say."""
+"""Rows of CSV and JSONL files, one at a time, refused where they cannot be what they say."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from attnviz.corpus.source import MOST_LINE, Encoding, first_line
+from attnviz.corpus.source import MOST_LINE, Encoding, clean, first_line
 from attnviz.errors import InputError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -19,8 +16,6 @@ ALONE = "\x1f"  # the delimiter of a table with one column: the unit separator, 
 MOST_COLUMNS = 1_000
 _SAMPLE_LINES = 200
 _NESTED = 5  # how deep columns inside columns of JSON are named, as "a.b.c"
-_BATCH_ROWS = 64
-_MOST_GROUP_BYTES = 1 << 30  # of a Parquet row group's chosen columns, unpacked
 
 Row = tuple[int, Mapping[str, Any]]  # its line (of a Parquet file, its number) from 1, and its fields by column
 
@@ -31,6 +26,12 @@ def check_columns(n: int, what: str) -> None:
             f"{what} has {n:,} columns; at most {MOST_COLUMNS:,} are taken. Keep the column of texts, and those of "
             "labels or pairs, and check the delimiter."
         )
+
+
+def check_names(names: Sequence[str]) -> None:
+    name, n = Counter(names).most_common(1)[0] if names else ("", 0)
+    if n > 1:
+        raise InputError(f"Two columns are called '{name:.80}'. Give each column a name of its own.")
 
 
 def check_first_line(file: BinaryIO, encoding: Encoding) -> None:
@@ -109,13 +110,14 @@ def named_rows(rows: Iterator[tuple[int, list[str]]], columns: Sequence[str]) ->
 
 
 def sample_lines(lines: Iterator[str]) -> list[str]:
-    """The first lines, some hundred or a million characters of them."""
+    """The first lines, some hundred and on to where no quote is open, or a million characters of them."""
     found: list[str] = []
-    size = 0
+    size = quotes = 0
     for line in lines:
         found.append(line)
         size += len(line)
-        if len(found) == _SAMPLE_LINES or size > MOST_LINE:
+        quotes += line.count('"')
+        if (len(found) >= _SAMPLE_LINES and not quotes % 2) or size > MOST_LINE:
             break
     return found
 
@@ -140,52 +142,9 @@ def json_rows(lines: Iterator[str]) -> Iterator[Row]:
                 f"Line {number:,} holds {type(record).__name__}, not an object. JSONL has one object on each line, "
                 'such as {"text": "..."}.'
             )
-        check_columns(len(record), f"The object on line {number:,}")
-        yield number, _flat(record)
-
-
-def parquet_columns(file: BinaryIO) -> list[str]:
-    """The names of the columns; raises InputError for a file that is no Parquet."""
-    with _parquet(file) as parquet:
-        check_columns(parquet.metadata.num_columns, "The Parquet file")
-        return list(parquet.schema_arrow.names)
-
-
-def parquet_rows(file: BinaryIO, columns: Sequence[str]) -> Iterator[Row]:
-    """The rows of some columns, a few at a time.
-
-    raises   InputError for a damaged file, or a row group that is too large unpacked
-    """
-    with _parquet(file) as parquet:
-        for group in range(parquet.metadata.num_row_groups):
-            parts = [parquet.metadata.row_group(group).column(i) for i in range(parquet.metadata.num_columns)]
-            size = sum(p.total_uncompressed_size for p in parts if p.path_in_schema.split(".")[0] in columns)
-            if size > _MOST_GROUP_BYTES:
-                raise InputError(
-                    f"Row group {group} of the Parquet file takes {size / 1e9:.1f} GB unpacked; at most "
-                    f"{_MOST_GROUP_BYTES / 1e9:.1f} GB are taken. Write it with smaller row groups."
-                )
-        number = 0
-        try:
-            for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(columns)):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise _damaged(error) from error
-
-
-def _parquet(file: BinaryIO) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(error) from error
-
-
-def _damaged(error: BaseException) -> InputError:
-    return InputError(
-        f"The file cannot be read as Parquet ({error!s:.160}). Write it again, or save it as CSV or JSONL."
-    )
+        fields = _flat(record)
+        check_columns(len(fields), f"The object on line {number:,}")
+        yield number, fields
 
 
 def _lenient(lines: Sequence[str], delimiter: str) -> list[list[str]]:
@@ -196,7 +155,7 @@ def _lenient(lines: Sequence[str], delimiter: str) -> list[list[str]]:
         found.extend(fields for fields in reader if fields)
     except csv.Error:
         return found
-    return found[:-1] if len(lines) >= _SAMPLE_LINES else found
+    return (found[:-1] or found) if len(lines) >= _SAMPLE_LINES else found
 
 
 def _is_number(name: str) -> bool:
@@ -211,7 +170,7 @@ def _flat(record: Mapping[str, Any], before: str = "", depth: int = 1) -> dict[s
     out: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, dict) and depth < _NESTED:
-            out |= _flat(value, f"{before}{name}.", depth + 1)
+            out |= _flat(value, f"{before}{clean(name)}.", depth + 1)
         else:
-            out[f"{before}{name}"] = value
+            out[f"{before}{clean(name)}"] = value
     return out

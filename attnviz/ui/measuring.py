@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +26,9 @@ _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 OWN_NAME = "200 sentences of AttnViz"
 OWN_DATES = "200 dates of AttnViz"
 _ENOUGH_TEXTS, _ENOUGH_SECONDS = 16, 2.0
+_LOOK_SECONDS = 0.3
+_UNDER_WAY = set[tuple[str, str]]()  # (corpus, run) that some session of this process measures
+_LOCK = threading.Lock()
 
 
 @st.cache_resource(show_spinner=False)
@@ -76,6 +81,7 @@ def measure(job: Job, model: Model, key: str, *, site: str | None, sinks: Sinks,
     """Measure what is still to be measured, in a job; its share is of that, so that its estimate holds after a stop.
 
     first   end after the batch with which there is enough to go by
+    Where another session measures the same, this one waits for its texts, and goes on where it stops.
     """
     start: int | None = None
     began = time.monotonic()
@@ -88,8 +94,28 @@ def measure(job: Job, model: Model, key: str, *, site: str | None, sinks: Sinks,
             raise _Enough
 
     job.report("reading texts", 0.0)
-    with suppress(_Enough):
+    name, n = corpus.run_key(model, site=site, sinks=sinks), shelf().about(key).n
+    with suppress(_Enough), _turn(key, name, lambda: step(shelf().done(key, name), n)):
         corpus.run(model, shelf(), key, site=site, sinks=sinks, progress=step)
+
+
+@contextmanager
+def _turn(key: str, run: str, waiting: Callable[[], None]) -> Iterator[None]:
+    """A block that one thread at a time is in for a run; `waiting` is called while it is another's turn."""
+    mine = False
+    try:
+        while not mine:
+            with _LOCK:
+                mine = (key, run) not in _UNDER_WAY
+                _UNDER_WAY.add((key, run))
+            if not mine:
+                waiting()
+                time.sleep(_LOOK_SECONDS)
+        yield
+    finally:
+        if mine:
+            with _LOCK:
+                _UNDER_WAY.discard((key, run))
 
 
 def resting(chosen: Selection) -> Sinks:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,7 +22,9 @@ from corpus_pages import (
 from streamlit.testing.v1 import AppTest
 
 import attnviz
-from attnviz.corpus import Item, Shelf
+from attnviz import corpus
+from attnviz.corpus import Item, Shelf, run_key
+from attnviz.errors import Cancelled
 from attnviz.ui import measuring
 from attnviz.ui.jobs import Job
 from attnviz.view import Sinks
@@ -196,3 +199,50 @@ def test_without_second_texts_an_encoder_decoder_leaves_all_out_and_says_so(page
     assert_fine(test)
     assert "200 dates of AttnViz" in said(test)
     assert "Duplicate token without sink" in said(test)  # there is no previous token in another text
+
+
+def test_two_sessions_measure_a_text_once(shelf: Shelf, minilm: attnviz.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = shelf.add([Item(f"Dog {i} sat near the door of house {i}.") for i in range(100, 180)], "Dogs")
+    put, numbers = Shelf.put, list[int]()
+
+    def counted(self: Shelf, key: str, run: str, found: Any) -> None:
+        numbers.extend(number for number, *_ in found)
+        put(self, key, run, found)
+
+    monkeypatch.setattr(Shelf, "put", counted)
+    monkeypatch.setattr(measuring, "_LOOK_SECONDS", 0.01)
+    sinks = Sinks(kinds=("first",))
+    jobs = [Job(lambda job: measuring.measure(job, minilm, key, site=None, sinks=sinks)) for _ in range(2)]
+    for job in jobs:
+        assert job.wait(60)
+        job.result()
+    assert sorted(numbers) == list(range(80))
+    assert not measuring._UNDER_WAY
+
+
+def test_a_session_that_waits_for_another_can_be_stopped(shelf: Shelf, minilm: attnviz.Model) -> None:
+    key = shelf.add([Item("A dog sat.")], "Dogs")
+    sinks = Sinks(kinds=("first",))
+    run = run_key(minilm, sinks=sinks)
+    with measuring._turn(key, run, lambda: None):
+        job = Job(lambda job: measuring.measure(job, minilm, key, site=None, sinks=sinks))
+        assert not job.wait(0.2)
+        job.cancel()
+        assert job.wait(10)
+    with pytest.raises(Cancelled):
+        job.result()
+    assert not measuring._UNDER_WAY
+    assert not shelf.done(key, run)
+
+
+def test_heads_with_too_few_texts_are_not_tested_and_that_is_said(
+    page: Page, shelf: Shelf, minilm: attnviz.Model
+) -> None:
+    keys = [
+        shelf.add([Item(f"{word} sat near door {i}.") for i in range(n)], word) for word, n in (("Al", 9), ("Bo", 12))
+    ]
+    for key in keys:
+        corpus.run(minilm, shelf, key)
+    test = page(corpus=keys[0], other_corpus=keys[1])
+    assert_fine(test)
+    assert "No head has values in 10 texts or more on each side" in said(test)

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -199,30 +197,6 @@ def test_a_line_that_is_no_object_is_refused_with_its_number(line: str, said: st
     assert said in str(raised.value)
 
 
-def test_parquet(tmp_path: Path) -> None:
-    path = tmp_path / "texts.parquet"
-    table = pa.table({"n": [1, 2, 3], "sentence": ["One.", None, "Three."], "kind": ["a", "b", "a"], "raw": [b"x"] * 3})
-    pq.write_table(table, path)
-    assert inspect(path).text == "sentence"
-    assert list(read(path, label="kind")) == [Item("One.", "a"), Item("Three.", "a")]
-    assert texts(path.read_bytes()) == ["One.", "Three."]
-    with pytest.raises(errors.InputError, match="holds bytes"):
-        texts(path, text="raw")
-
-
-def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "texts.parquet"
-    path.write_text("text\nA fine day\n")
-    with pytest.raises(errors.InputError, match="cannot be read as Parquet"):
-        inspect(path)
-    whole = io.BytesIO()
-    pq.write_table(pa.table({"text": [f"text {i}" for i in range(2000)]}), whole)
-    damaged = bytearray(whole.getvalue())
-    damaged[40:4000] = bytes(3960)
-    with pytest.raises(errors.InputError, match="Parquet"):
-        texts(bytes(damaged))
-
-
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
@@ -240,6 +214,35 @@ def test_the_kind_is_found_from_the_name_or_from_what_is_there(data: bytes, kind
         assert len(texts(file)) == 2
         assert len(texts(file)) == 2
         assert not file.closed
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_sample_may_end_within_a_record(named: bool) -> None:
+    poem = "\n".join(f"line {i}; and so on, and on" for i in range(190))
+    out = io.StringIO()
+    rows = [["One, two.", "a"], [poem, "b"], [poem * 2, "c"], ["Last, here.", "d"]]
+    csv.writer(out).writerows([["text", "label"]] * named + rows)
+    layout = inspect(out.getvalue(), kind="csv")
+    assert (layout.delimiter, len(layout.rows)) == (",", 4)
+    assert [item.text for item in read(out.getvalue(), kind="csv")] == [text for text, _ in rows]
+
+
+def test_columns_inside_columns_are_counted() -> None:
+    deep = {"text": "fine", **{f"a{i}": {f"b{j}": 1 for j in range(40)} for i in range(30)}}
+    with pytest.raises(errors.InputError, match="object on line 1 has 1,201 columns"):
+        inspect(json.dumps(deep), kind="jsonl")
+    apart = "\n".join(json.dumps({f"c{n}-{i}": "x" for i in range(600)}) for n in range(2))
+    with pytest.raises(errors.InputError, match="The file has 1,200 columns"):
+        inspect(apart, kind="jsonl")
+
+
+def test_halves_of_characters_are_in_no_column_and_no_row() -> None:
+    lines = '{"te\\ud800xt": "one \\udc00 more", "label": "a"}\n{"te\\ud800xt": "fine", "label": "b"}'
+    for layout in (inspect(lines, kind="jsonl"), inspect("te\ud800xt,label\none \udc00 more,a\n", kind="csv")):
+        assert layout.columns == ("te?xt", "label")
+        assert layout.rows[0] == {"te?xt": "one ? more", "label": "a"}
+        assert repr(layout).encode()
+    assert texts(lines, kind="jsonl", text="te?xt") == ["fine"]
 
 
 def test_no_file_and_no_such_kind(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Many texts give what each gives alone, whatever they are batched with; a stop keeps what was measured."""
 
+import copy
+import hashlib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from attnviz.corpus import Item, Shelf, run, run_key, running
 from attnviz.corpus.quicker import quick_products
 from attnviz.encoding import Encoded
 from attnviz.heads.detecting import detect
+from attnviz.settings import Settings
 from attnviz.view import Sinks
 
 LINES = [
@@ -196,6 +200,64 @@ def test_a_run_is_named_by_all_that_its_numbers_depend_on(minilm: attnviz.Model)
     with torch.no_grad():
         other.hf_model.model.layers[1].self_attn.q_proj.weight.add_(0.01)
     assert run_key(other) != run_key(one)
+
+
+def test_a_head_that_is_cut_and_any_single_weight_are_another_run() -> None:
+    model = attnviz.wrap_model(tiny.grouped(), name="mine")
+    layer = model.hf_model.model.layers[1].self_attn
+    names = [run_key(model)]
+    with torch.no_grad():
+        layer.o_proj.weight[:, -model.info.d_head :] = 0
+        names.append(run_key(model))
+        layer.o_proj.weight[3, 1] += 1e-3
+        names.append(run_key(model))
+    layer.o_proj.weight = torch.nn.Parameter(layer.o_proj.weight.detach() + 1)
+    names.append(run_key(model))
+    model.hf_model.register_buffer("gate", torch.ones(3))
+    names.append(run_key(model))
+    assert len(set(names)) == 5
+    assert run_key(model) == names[-1]
+
+
+def test_weights_are_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, made = attnviz.wrap_model(tiny.grouped(), name="mine"), []
+    whole = hashlib.blake2b
+    monkeypatch.setattr(hashlib, "blake2b", lambda **options: made.append(1) or whole(**options))
+    assert run_key(model) == run_key(model)
+    assert len(made) == 1
+
+
+def test_texts_left_out_under_one_limit_are_tried_under_another(
+    minilm: attnviz.Model, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = shelf.add([Item("One two."), Item("word " * 20)], "Mine")
+    assert run(minilm, shelf, key, most_tokens=10).left == {running.TOO_LONG: 1}
+    assert run(minilm, shelf, key, most_tokens=30).done == 2
+    monkeypatch.setattr(running, "settings", lambda: Settings(corpus_tokens=10))
+    assert run(minilm, shelf, key).left == {running.TOO_LONG: 1}
+    monkeypatch.setattr(running, "settings", lambda: Settings(corpus_tokens=40))
+    ran = run(minilm, shelf, key)
+    assert (ran.done, ran.run) == (2, run_key(minilm))
+
+
+@pytest.mark.parametrize(("reads", "limit"), [(None, 4000), (100, 100)])
+def test_a_limit_above_the_settings_holds_as_far_as_the_model_reads(
+    minilm: attnviz.Model, reads: int | None, limit: int
+) -> None:
+    model = copy.copy(minilm)
+    object.__setattr__(model, "info", replace(minilm.info, max_tokens=reads))
+    assert running._about(model, None, None, 4000)["most_tokens"] == limit
+
+
+def test_a_corpus_that_goes_while_it_is_measured_is_an_error_of_ours(minilm: attnviz.Model, shelf: Shelf) -> None:
+    key = shelf.add([Item(line) for line in LINES[:2]], "Mine")
+
+    def gone(done: int, total: int) -> None:
+        if done == total:
+            shelf.remove(key)
+
+    with pytest.raises(errors.InputError, match="not here any more"):
+        run(minilm, shelf, key, progress=gone)
 
 
 def test_quick_products_are_the_plain_ones_but_for_rounding() -> None:

@@ -115,6 +115,78 @@ def test_the_least_recently_used_corpora_make_room(tmp_path: Path) -> None:
     assert shelf.path.stat().st_size < 500_000
 
 
+def test_what_is_half_read_takes_room_too(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "corpora.sqlite", most_bytes=400_000)
+    first = shelf.add([Item("x" * 10_000)] * 15, "First")
+    second = shelf.add([Item("x" * 10_000)] * 15, "Second")
+    held: list[bool] = []
+
+    def reading() -> Iterator[Item]:
+        yield from [Item("x")] * 1000
+        yield Item("y")
+        held.extend(shelf.holds(key) for key in (first, second))
+
+    shelf.add(reading(), "Third")
+    assert held == [False, True]
+
+
+@pytest.mark.parametrize("use", ["results", "texts", "text"])
+def test_what_is_read_counts_as_used_once_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: str) -> None:
+    shelf = Shelf(tmp_path / "corpora.sqlite", most_bytes=400_000)
+    large = [Item("x" * 10_000)] * 15
+    first, second = shelf.add(large, "First"), shelf.add(large, "Second")
+    shelf.begin(first, "run", SHAPE, {})
+    shelf.put(first, "run", [values(0)])
+    with sqlite3.connect(shelf.path) as db:
+        db.execute("UPDATE corpora SET used=used-1000*(1+(key=?))", (first,))
+    db.close()
+    calls = {"results": lambda: list(shelf.results(first, "run")), "texts": lambda: list(shelf.texts(first))}
+    calls["text"] = lambda: shelf.text(first, 3)
+    calls[use]()
+    used = shelf.about(first).used
+    calls[use]()
+    assert shelf.about(first).used == used
+    shelf.add(large, "Third")
+    assert [shelf.holds(key) for key in (first, second)] == [True, False]
+
+
+@pytest.mark.parametrize("use", ["results", "texts"])
+def test_a_corpus_that_goes_while_it_is_read_is_no_end(shelf: Shelf, use: str) -> None:
+    key = shelf.add(ITEMS, "Mine")
+    shelf.begin(key, "run", SHAPE, {})
+    shelf.put(key, "run", map(values, range(150)))
+    rows = iter(shelf.results(key, "run") if use == "results" else shelf.texts(key))
+    next(rows)
+    shelf.remove(key)
+    with pytest.raises(errors.InputError, match="not here any more"):
+        list(rows)
+
+
+def test_what_is_measured_twice_takes_room_once(shelf: Shelf) -> None:
+    key = shelf.add(ITEMS[:4], "Mine")
+    shelf.begin(key, "run", SHAPE, {})
+    shelf.put(key, "run", [values(0), values(1)])
+    once = shelf.about(key).nbytes
+    shelf.put(key, "run", [values(0), values(1)])
+    shelf.leave_out(key, "run", [(0, "too long")])
+    assert shelf.about(key).nbytes == once
+    shelf.put(key, "run", [values(1), values(2)])
+    assert shelf.about(key).nbytes > once
+
+
+def test_bytes_are_counted_as_the_file_grows(shelf: Shelf) -> None:
+    key = shelf.add([Item("a text")] * 500, "Mine")
+    shelf.begin(key, "r" * 32, (2, 7, 6, 12), {})
+    large = np.ones((2, 7, 6, 12), np.float32)
+    for start in range(0, 500, 50):
+        shelf.put(key, "r" * 32, [(n, large, large[..., 0]) for n in range(start, start + 50)])
+    with sqlite3.connect(shelf.path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    size = shelf.path.stat().st_size
+    assert 0.9 * size < shelf.about(key).nbytes < 1.3 * size
+
+
 def test_only_the_owner_can_open_the_folder(shelf: Shelf) -> None:
     shelf.add(ITEMS, "Mine")
     assert stat.S_IMODE(shelf.path.parent.stat().st_mode) == 0o700

@@ -110,6 +110,19 @@ def test_texts_that_stand_apart_come_first() -> None:
     assert found["score"].iloc[0] == pytest.approx(0.6745 * (0.0 - middle) / mad, rel=1e-4)
 
 
+def test_a_short_text_does_not_stand_apart_for_its_chance_level() -> None:
+    chance = 0.2 + np.random.default_rng(0).normal(0, 0.01, 60)
+    chance[7] = 0.9  # a text of two words
+    found = results(np.full((60, *SHAPE), 0.05) + chance.reshape(-1, 1, 1, 1, 1) + random_values(60) / 50)
+    found = [r._replace(chance=np.full(SHAPE[:3], even, np.float32)) for r, even in zip(found, chance, strict=True)]
+    assert outliers(found, Head(0, 0), SINK).empty
+    found[7] = found[7]._replace(values=np.full(SHAPE, 0.25, np.float32))
+    far = outliers(found, Head(0, 0), SINK)
+    assert far["number"].tolist() == [7]
+    assert far["chance"].item() == pytest.approx(0.9)
+    assert far["score"].item() < -3.5
+
+
 def test_one_text_apart_from_many_alike_is_found() -> None:
     values = np.full((30, *SHAPE), 0.5)
     values[4, 0, 4, 0, 0] = 0.9

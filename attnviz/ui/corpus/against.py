@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from attnviz.corpus import Comparison, Result, compare, compare_paired
+from attnviz.corpus.changes import LEAST_TEXTS
 from attnviz.embedded import EMBEDDED
 from attnviz.errors import ShapeError
 from attnviz.figures.corpus import change_grid, choice_words, widest
@@ -184,7 +185,10 @@ def _changes(looked: Looked, sides: Sides) -> None:
     tested = int(np.isfinite(found.p).sum())
     words = choice_words(looked.choice)
     if not tested:
-        say.caption("No head has values on both sides, so nothing can be compared. Choose another detector.")
+        say.caption(
+            f"No head has values in {LEAST_TEXTS} texts or more on each side, so nothing is tested. Choose another "
+            "detector, or more texts."
+        )
         return
     narrow, wide = st.columns([2, 3], gap="medium")
     first, second = (say.plain(name) for name in sides.names)
@@ -251,8 +255,10 @@ def _rows(table: pd.DataFrame) -> pd.DataFrame:
 def _words(found: Comparison, sides: Sides, changed: int, tested: int) -> list[str]:
     how = "text by text, the same texts in both" if found.paired else "mean against mean"
     n = f"{found.n[0]:,}" if found.paired else f"{found.n[0]:,} and {found.n[1]:,}"
+    test = "for each head a t-test" + ("" if found.paired else " and a permutation test: both have to say so")
+    untested = int(np.isfinite(found.difference).sum()) - tested
     words = [
-        f"First: {sides.names[0]}; second: {sides.names[1]}. {n} texts, compared {how} (a t-test for each head).",
+        f"First: {sides.names[0]}; second: {sides.names[1]}. {n} texts, compared {how} ({test}).",
         f"{tested} heads were looked at, so some would differ by chance: the list is cut where about {RATE:.0%} of it "
         "is expected to be false (q, after Benjamini and Hochberg). That holds for this detector; whoever tries many "
         "looks more often.",
@@ -268,8 +274,10 @@ def _words(found: Comparison, sides: Sides, changed: int, tested: int) -> list[s
         words.append("Longer texts have lower chance levels: texts of two lengths differ by that alone.")
     if not (sides.first.whole and sides.second.whole):
         words.append("Not all texts are measured yet.")
+    if untested:
+        words.append(f"{untested} heads have fewer than {LEAST_TEXTS} texts that count on a side: they are not tested.")
     if min(found.n) < 20:
-        words.append("Below some twenty texts a side the test is a hint.")
+        words.append("Below some twenty texts a side only large changes are found.")
     return [*words, "A head that looks elsewhere need not change what the model writes."]
 
 

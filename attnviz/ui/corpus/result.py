@@ -171,9 +171,10 @@ def _outliers(looked: Looked, far: pd.DataFrame) -> None:
             ):
                 st.switch_page("pages/explore.py")
     say.caption(
-        "Value, and in brackets how far from the median in robust standard deviations (0.6745 (x - median) / MAD, or "
-        "by the mean deviation where most texts agree); from 3.5 on. A text stands apart by chance, by its words, or "
-        "because the head does more than one thing: look."
+        "Value, and in brackets how far the value minus the text's chance level lies from the median, in robust "
+        "standard deviations (0.6745 (x - median) / MAD, or by the mean deviation where most texts agree); from 3.5 "
+        "on. Chance levels fall with a text's length. A text stands apart by chance, by its words, or because the head "
+        "does more than one thing: look."
     )
 
 
