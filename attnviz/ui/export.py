@@ -29,6 +29,7 @@ def export_bar(
     caption: str = "",
     key: str = "",
     title: str = "Take it along",
+    made: str = "the same picture",
 ) -> None:
     """A small button that opens on downloads of one view; bytes are made when somebody clicks, never before.
 
@@ -40,6 +41,7 @@ def export_bar(
     caption   what the picture shows and what not; stands below it in the HTML file
     key       tells two bars of one name apart
     title     of the button
+    made      what the lines make
     """
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-").lower()[:80] or "attnviz"
     files: dict[str, tuple[str, Callable[[], bytes]]] = {
@@ -61,11 +63,11 @@ def export_bar(
                     on_click="ignore",
                     key=f"take-{key or stem}-{ending}",
                 )
-        say.caption(*_words(rows))
+        say.caption(*_words(rows, made))
         st.code(python, language="python", wrap_lines=True)
 
 
-def _words(rows: int) -> list[str]:
+def _words(rows: int, made: str) -> list[str]:
     """What the files are, and how large."""
     words = ["The HTML file holds the picture to zoom and hover in, some 5 MB, and needs no network."]
     if rows > MOST_ROWS:
@@ -76,7 +78,7 @@ def _words(rows: int) -> list[str]:
     elif rows * _BYTES_A_ROW["csv"] > _SAID_FROM:
         sizes = ", ".join(f"{_TITLES[ending]} {_size(rows, ending)}" for ending in _BYTES_A_ROW)
         words.append(f"The table has {rows:,} rows: {sizes}.")
-    return [*words, "PNG and SVG are buttons at the picture itself.", "These lines make the same picture in Python:"]
+    return [*words, "PNG and SVG are buttons at the picture itself.", f"These lines make {made} in Python:"]
 
 
 def _size(rows: int, ending: str) -> str:

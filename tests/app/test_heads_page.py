@@ -49,9 +49,9 @@ def test_the_card_has_the_means_intervals_and_chance_levels_of_the_corpus() -> N
     at = list(DETECTORS).index("previous")
     for variant, column in ((1, 0), (0, 2)):
         mean, low, high = (float(x[variant, at, 2, 5]) for x in (summary.mean, summary.low, summary.high))
-        assert rows["Previous token"][column] == f"{mean:.3f} ({low:.2f} to {high:.2f})"
+        assert rows["Previous token"][column] == f"{mean:.3f} ({low:.3f} to {high:.3f})"
         assert rows["Previous token"][column + 1] == f"{float(summary.chance[variant, at, 2]):.3f}"
-    assert rows["Sink"][0] == "no row"
+    assert rows["Sink"][0] == "nothing to measure"
     changed = heads.labels(summary.mean, summary.chance, (summary.low, summary.high)).changed
     assert f"the label of {changed:.0%} of all heads is another one, or gone" in said(test)
     assert "Read: 6 texts of" in said(test)
@@ -111,7 +111,7 @@ def test_a_detector_of_one_text_makes_no_sense_across_two() -> None:
     test = opened(model="dates", site="cross", detector="previous")
     assert_fine(test)
     assert "makes no sense for cross-attention" in said(test)
-    assert card_of(test)["Previous token"] == ("no row", "", "no row", "")
+    assert card_of(test)["Previous token"] == ("nothing to measure", "", "nothing to measure", "")
 
 
 def test_texts_where_a_head_fires_are_those_with_its_largest_values() -> None:

@@ -44,11 +44,11 @@ class StandIns:
     def given(self, how: str, model: Model) -> Given:
         """The arguments of one yardstick; raises InputError, naming what is not one token of the model."""
         if how == "replace" and self.neutral:
-            return {"neutral": _one(model, self.neutral, "the neutral token")}
+            return {"neutral": _one(model, self.neutral, "The neutral token")}
         if how == "resample" and self.words:
             if len(self.words) > MOST_WORDS:
                 raise InputError(f"Give at most {MOST_WORDS} words to resample from; these are {len(self.words)}.")
-            return {"words": tuple(dict.fromkeys(_one(model, word, "the words") for word in self.words))}
+            return {"words": tuple(dict.fromkeys(_one(model, word, "The words to draw from") for word in self.words))}
         return {}
 
 
@@ -179,4 +179,4 @@ def _one(model: Model, typed: str, what: str) -> str:
         if len(ids) == 1 and ids[0] != unknown:
             return spelling
     said = f"{len(alone)} tokens" if len(alone) != 1 else "unknown"
-    raise InputError(f"Among {what}, “{typed}” is {said} for {model.name}. Each has to be one token; choose another.")
+    raise InputError(f"{what}: “{typed}” is {said} for {model.name}, and one token is needed. Choose another.")

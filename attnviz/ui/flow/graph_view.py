@@ -46,7 +46,7 @@ def graph_view(subject: Subject, focus: Focus) -> None:
     else:
         _canvas(subject, focus, graph)
     _caption(subject, drawn, options, as_sankey=as_sankey)
-    edge_view(subject, focus)
+    edge_view(subject, focus, drawn=_is_drawn(subject, focus, graph))
 
 
 def _controls(subject: Subject) -> tuple[finding.Options, DeltaGenerator]:
@@ -84,8 +84,8 @@ def _share_and_options(subject: Subject) -> finding.Options:
         step=1,
         format="%d%%",
         key="flow-share",
-        help="In each layer, the fewest edges that hold this share. Those that drawn ones do not join to the target "
-        "are left out, so all together hold less.",
+        help="In each layer, the fewest edges that hold this share of its mass are drawn, as far as drawn ones join "
+        "them to the target. So all together may hold more than this, or less: how much stands above the graph.",
         on_change=lambda: select(share=st.session_state["flow-share"] / 100),
     )
     if _method(subject) != "routes":
@@ -165,6 +165,16 @@ def _canvas(subject: Subject, focus: Focus, graph: Graph) -> None:
     )
 
 
+def _is_drawn(subject: Subject, focus: Focus, graph: Graph) -> bool:
+    """Whether the selected edge is one of the graph's."""
+    site, units, source = subject.trace.info.site(focus.head.site), subject.units, subject.source_units
+    query = units.at(focus.query) + graph.n_source if site != "encoder" or source is None else source.at(focus.query)
+    key = units.at(focus.key) + graph.n_source if site == "decoder" or source is None else source.at(focus.key)
+    edges = graph.edges
+    of_layer = (edges["layer"] == focus.head.layer) & (edges["site"] == site) & (edges["kind"] == "attention")
+    return bool((of_layer & (edges["end"] == query) & (edges["start"] == key)).any())
+
+
 def _title(subject: Subject) -> str:
     level = finding.levels_of(subject.trace)[-1 if subject.state[1] is None else subject.state[1]]
     return f"{METHODS[_method(subject)].title} into {state_words(subject)}, {level}, {subject.trace.info.name}"
@@ -212,4 +222,5 @@ def _caption(subject: Subject, drawn: finding.Drawn, options: finding.Options, *
         | dict(options),
         key="flow-graph",
         caption="Where a method lets mass run, not what the model needs.",
+        made="the same graph" if as_sankey else "the same graph, drawn as a Sankey diagram,",
     )

@@ -27,12 +27,17 @@ _CHIPS = 12  # heads that can be picked by name, the strongest first
 _WHOLE = "attnviz_flow_whole_head"
 
 
-def edge_view(subject: Subject, focus: Focus) -> None:
-    """The selected query and key in the selected layer: its heads, and the way to the selected head's map."""
+def edge_view(subject: Subject, focus: Focus, *, drawn: bool = True) -> None:
+    """The selected query and key in the selected layer: its heads, and the way to the selected head's map.
+
+    drawn   whether the picture above has this edge
+    """
     trace, head = subject.trace, focus.head
     edge = Edge.of(subject, focus)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**Heads of the edge: {say.plain(edge_words(subject, edge))}**")
+        if not drawn:
+            st.markdown(":small[not among those drawn: click one that is]")
         if st.button("Open in Explore", icon=":material/visibility:", key="open-explore", type="tertiary"):
             st.switch_page("pages/explore.py")
     heads, reason = heads_for(subject, edge)

@@ -65,8 +65,9 @@ def _parts(subject: Subject, focus: Focus, found: finding.Written) -> None:
     say.caption(
         f"Explained: {found.title}. All parts together come to {found.total:.4f} logits.",
         f"{run_words(subject.trace).capitalize()} of {model_words(subject.trace.info)}.",
-        f"Blue heads raise the answer above {other}, orange heads lower it.",
-        "The bars show the same by layer, and they add up to the whole. “Other” is the token's embedding, at emb., "
+        f"In the grid blue heads raise the answer above {other}, orange heads lower it.",
+        "The bars add the same up by layer: their colours tell heads from feed-forward blocks, and what stands below "
+        "zero lowers the answer. “Other” is the token's embedding, at emb., "
         "and the biases.",
         "Each part is counted for what it writes to the logits itself. What later layers make of it is not counted, "
         "and it does not say what would happen without the part.",

@@ -170,7 +170,8 @@ def controls() -> None:
     """What the page shows, and whether the sink is in it; side by side in a horizontal container."""
     chosen = selection()
     _segments("facet", "Shown", FACETS, FACET_TITLES, chosen.facet)
-    _segments("sink_in", "Sink", tuple(SINK_TITLES), SINK_TITLES, chosen.sink_in)
+    if chosen.facet == "families" or chosen.detector != "sink":  # without the sink there is none to be found
+        _segments("sink_in", "Sink", tuple(SINK_TITLES), SINK_TITLES, chosen.sink_in)
     if chosen.facet == "families":
         _segments("likeness", "Alike in what they", LIKENESS, LIKENESS_SHORT, chosen.likeness)
     else:

@@ -83,8 +83,8 @@ def _table(ask: Asked, rows: dict[str, Means]) -> pd.DataFrame:
             at = (variant, ask.head.layer, ask.head.head)
             value, low, high = (float(x[at]) for x in (means.mean, means.low, means.high))
             chance = float(means.chance[variant, ask.head.layer])
-            interval = f" ({low:.2f} to {high:.2f})" if np.isfinite(low) else ""
-            row[VARIANTS[variant]] = f"{value:.3f}{interval}" if np.isfinite(value) else "no row"
+            interval = f" ({low:.3f} to {high:.3f})" if np.isfinite(low) else ""
+            row[VARIANTS[variant]] = f"{value:.3f}{interval}" if np.isfinite(value) else "nothing to measure"
             row["chance" + " " * variant] = f"{chance:.3f}" if np.isfinite(chance) else ""
         out.append(row)
     return pd.DataFrame(out)
@@ -152,6 +152,7 @@ def _strip(ask: Asked, which: str, rank: int, one: Fired) -> None:
     own = ask.site != "cross"
     if ask.model.family == "decoder" or ask.site == "decoder":
         weights[one.query + 1 :] = np.nan
+    key = int(np.nanargmax(weights)) if np.isfinite(weights).any() else None
     label = f", {one.item.label[:_LABEL_CHARS]}" if one.item.label else ""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         say.caption(
@@ -162,7 +163,7 @@ def _strip(ask: Asked, which: str, rank: int, one: Fired) -> None:
             icon=":material/visibility:",
             key=f"heads-open-{which}-{rank}",
             type="tertiary",
-            on_click=lambda: _open(ask, one, one.query),
+            on_click=lambda: _open(ask, one, one.query, key),
         )
     token_strip(
         keys.labels,
@@ -172,14 +173,14 @@ def _strip(ask: Asked, which: str, rank: int, one: Fired) -> None:
         palettes=palette_of(selection().palette),
         high=round_up(float(np.nanmax(weights, initial=0.0))),
         selected=one.query if own else None,
-        target=int(np.nanargmax(weights)) if np.isfinite(weights).any() else None,
+        target=key,
         label=f"Text {one.number}. Pick a token to open the text there.",
         unseen_word="faded: not seen or taken away",
         on_pick=lambda token: _open(ask, one, token if own else one.query),
     )
 
 
-def _open(ask: Asked, one: Fired, query: int) -> None:
+def _open(ask: Asked, one: Fired, query: int, key: int | None = None) -> None:
     """Make this text, head and query what all pages look at, read as it is here, and go to Explore."""
     put = stores().texts.put
     select(
@@ -192,6 +193,7 @@ def _open(ask: Asked, one: Fired, query: int) -> None:
         layer=ask.head.layer,
         head=ask.head.head,
         query=query,
+        key=key,
     )
     st.session_state[_GO] = True
 
