@@ -13,6 +13,7 @@ st.navigation(
         st.Page("pages/lines.py", title="Lines", icon=":material/timeline:"),
         st.Page("pages/flow.py", title="Flow", icon=":material/account_tree:"),
         st.Page("pages/heads.py", title="Heads", icon=":material/psychology:"),
+        st.Page("pages/ablation.py", title="Ablation", icon=":material/content_cut:"),
         st.Page("pages/corpus.py", title="Corpus", icon=":material/library_books:"),
         st.Page("pages/generation.py", title="Generation", icon=":material/edit_note:"),
         st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),

@@ -35,6 +35,7 @@ PAGES: dict[str, dict[str, str]] = {
     "lines": {"heads": "L23H3.L20H0"},
     "flow": {},
     "heads": {"layer": "16", "head": "0"},
+    "ablation": {"layer": "23", "head": "3", "heads": "L23H3"},
     "corpus": {"layer": "16", "head": "0"},
     "generation": {},
     "compare": {"with_second": OTHER},

@@ -36,7 +36,10 @@ PROBES = ("induction", "copy", "position")  # detectors with texts of their own
 FACETS = ("detectors", "families")
 LIKENESS = ("attends", "writes")
 AGAINST = ("corpus", "labels", "model")
+METRICS = ("difference", "continuation", "kl", "loss", "similarity", "class")
+HOWS = ("resample", "mean", "zero")
 _NUMBERS = ("layer", "head", "query", "key", "other_layer", "other_head", "goal", "level", "answer", "foil")
+_LATER = ("later_layer", "later_head")
 _LABELS = ("labelled", "first_label", "other_label")
 _KEY = address.matching(r"[A-Za-z0-9_-]{16,64}", "a key of this app")
 _NAME = address.matching(r".{1,300}", "a name of at most 300 characters")
@@ -90,6 +93,9 @@ class Selection:
                 labelled: number of the label whose texts are shown; None: all of them
     against     what a corpus is compared with: one of AGAINST, "" for nothing yet; first_label, other_label: numbers of
                 the two labels that are compared
+    metric      what an ablation is measured by: one of METRICS, "" for what fits the model; answer, foil and other say
+                of what. how: one of HOWS, "" leaves the choice to the page; donor: key of the text resampled from, ""
+                for a proposed one; later_layer, later_head: the head whose map is shown clean and edited
     """
 
     model: str = ""
@@ -138,6 +144,11 @@ class Selection:
     against: str = ""
     first_label: int | None = None
     other_label: int | None = None
+    metric: str = ""
+    how: str = ""
+    donor: str = ""
+    later_layer: int | None = None
+    later_head: int | None = None
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> tuple[Selection, list[str]]:
@@ -223,7 +234,7 @@ _FIELDS: dict[str, address.Field] = {
     "text": _KEY,
     "other": _KEY,
     "site": address.matching(r"[a-z]{1,20}", "a site of attention"),
-    **{name: address.number(999_999) for name in (*_NUMBERS, *_LABELS)},
+    **{name: address.number(999_999) for name in (*_NUMBERS, *_LABELS, *_LATER)},
     "score": address.one_of(SCORES),
     "chat": address.switch(),
     "queries": address.positions(),
@@ -253,6 +264,9 @@ _FIELDS: dict[str, address.Field] = {
     "corpus": _KEY,
     "other_corpus": _KEY,
     "against": address.one_of(AGAINST),
+    "metric": address.one_of(METRICS),
+    "how": address.one_of(HOWS),
+    "donor": _KEY,
 }
 _DEFAULTS = {field.name: field.default for field in fields(Selection)}
 

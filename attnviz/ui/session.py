@@ -23,9 +23,16 @@ _ACTED, _LATE = "attnviz_acted", "attnviz_late_url"
 _PAGE, _ENDED, _LEFT = "attnviz_page", "attnviz_run_ended", "attnviz_left_urls"
 _LEFT_SECONDS = 10.0  # how long an address that was replaced is remembered
 _QUEUED_SECONDS = 0.5  # a run that starts so soon after another was asked for before that one ended
-TEXTS = ("text", "other", "second", "filling")  # fields of the Selection that hold keys of texts
+TEXTS = ("text", "other", "second", "filling", "donor")  # fields of the Selection that hold keys of texts
 _NO_PLACE: dict[str, Any] = {"query": None, "key": None, "queries": (), "keys": (), "sunk": (), "window": None}
-_NO_HEAD: dict[str, Any] = {"layer": None, "head": None, "site": None, "heads": ()}
+_NO_HEAD: dict[str, Any] = {
+    "layer": None,
+    "head": None,
+    "site": None,
+    "heads": (),
+    "later_layer": None,
+    "later_head": None,
+}
 _NO_TARGET: dict[str, Any] = {"goal": None, "level": None, "answer": None, "foil": None}
 
 

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from attnviz.figures.palette import PALETTES
-from attnviz.ui.selection import ASPECTS, COMPARISONS, GRAPHS, SCALES, SCORES, Selection
+from attnviz.ui.selection import ASPECTS, COMPARISONS, GRAPHS, HOWS, METRICS, SCALES, SCORES, Selection
 from attnviz.units import UNITS
 from attnviz.view import SINK_KINDS, SINKING
 
@@ -52,6 +52,11 @@ SELECTIONS = st.builds(
     foil=NUMBERS,
     method=st.sampled_from(("", *GRAPHS)),
     aspect=st.sampled_from(ASPECTS),
+    metric=st.sampled_from(("", *METRICS)),
+    how=st.sampled_from(("", *HOWS)),
+    donor=KEYS,
+    later_layer=NUMBERS,
+    later_head=NUMBERS,
 )
 
 

@@ -1,0 +1,226 @@
+"""Every head of the model by what its absence changes: estimated, exact, and one against the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from attnviz.ablation import Screened, Sweep
+from attnviz.errors import InputError, Unsupported
+from attnviz.figures.ablation import ONE_TEXT, attention_scatter, effect_map, effects, estimate_scatter, noise_words
+from attnviz.figures.labels import model_words
+from attnviz.figures.palette import DIVERGING
+from attnviz.heads import attention_between
+from attnviz.ui import say
+from attnviz.ui.ablation import finding, lines
+from attnviz.ui.ablation.running import sweeping
+from attnviz.ui.ablation.subject import Subject
+from attnviz.ui.components import matrix
+from attnviz.ui.export import export_bar
+from attnviz.ui.flow.showing import show_figure
+from attnviz.ui.session import select, selection
+from attnviz.ui.theme import theme
+
+_SHOWN = "attnviz_ablation_shown"
+OFF = "Zero leaves what the model met in training, so effects may be the zero's and not the head's. "
+
+
+def overview(subject: Subject) -> tuple[Sweep | None, bool]:
+    """The grid of effects, and beside it the estimate against the exact effect: (the sweep so far, whether it runs)."""
+    try:
+        guess, refused = finding.screened(subject), ""
+    except Unsupported as error:
+        guess, refused = None, str(error)
+    known, under_way = sweeping(subject, guess.ranked() if guess is not None else ())
+    there = known if known is not None and known.n_reached else None
+    shown = _which(guess, there)
+    if shown is None:
+        say.caption(refused, "Nothing is measured yet.")
+        return None, under_way
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        _grid(subject, shown)
+    with right:
+        if guess is not None and there is not None:
+            _agreement(subject, guess, there)
+        else:
+            say.caption(refused or "Measure every head to see how far the estimate holds.")
+    return known, under_way
+
+
+def _which(guess: Screened | None, known: Sweep | None) -> Sweep | None:
+    """The sweep that is drawn: the exact one where there is any, unless the estimate is wanted."""
+    if guess is None or known is None:
+        return known or guess
+    exact = f"Exact: {known.n_reached:,} of {known.n_units:,}"
+    st.session_state["ablation-shown"] = st.session_state.get(_SHOWN, "exact")
+    st.segmented_control(
+        "Shown",
+        ("exact", "estimate"),
+        key="ablation-shown",
+        format_func=lambda name: exact if name == "exact" else "Estimate",
+        label_visibility="collapsed",
+        on_change=lambda: st.session_state.update({_SHOWN: st.session_state["ablation-shown"] or "exact"}),
+    )
+    return guess if st.session_state.get(_SHOWN) == "estimate" else known
+
+
+def _grid(subject: Subject, shown: Sweep) -> None:
+    values = effects(shown, subject.site)
+    most = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    title = shown.title[:1].upper() + shown.title[1:]
+    st.markdown(f"**{say.plain(title)}**")
+    chosen = {(head.layer, head.head) for head in subject.heads}
+
+    def toggle(layer: int, head: int) -> None:
+        pairs = selection().heads
+        kept = tuple(pair for pair in pairs if pair != (layer, head))
+        select(heads=kept if (layer, head) in pairs else (*pairs, (layer, head)), layer=layer, head=head)
+
+    focus = subject.focus.head
+    matrix(
+        values,
+        key="ablation-grid",
+        row_labels=[str(i) for i in range(values.shape[0])],
+        col_labels=[str(i) for i in range(values.shape[1])],
+        row_axis="layer",
+        col_axis="head",
+        value_name="effect",
+        palettes={name: list(stops) for name, stops in DIVERGING.items()},
+        low=-most,
+        high=most,
+        selected=(focus.layer, focus.head),
+        label="All heads, layers down and heads across. Pick one to put it into the set, or to take it out again.",
+        cell="free",
+        max_height=460,
+        title=f"{title}, {subject.model.info.name}",
+        file_name="ablation",
+        on_pick=toggle,
+    )
+    words = caption_of(subject, shown)
+    say.caption(
+        f"In the set: {len(chosen)}. Click a head to put it in, or take it out."
+        if chosen
+        else "Click heads into a set.",
+        *words,
+    )
+    scheme, site = theme(), subject.site
+    export_bar(
+        "ablation",
+        lambda: effect_map(shown, site=site, theme=scheme),
+        shown.frame,
+        lines.effect_lines(selection(), subject, estimate=isinstance(shown, Screened)),
+        about=facts(subject, shown),
+        key="ablation-grid",
+        caption=" ".join(words),
+    )
+
+
+def caption_of(subject: Subject, shown: Sweep) -> list[str]:
+    """What effects are and are not, for captions."""
+    direction = "Blue: the outcome rises without the head. Orange: it falls."
+    words = [
+        f"Clean run: {shown.metric} is {shown.baseline:.4f}. Each cell is edited minus clean. {direction}",
+        noise_words(shown),
+        shown.note,
+        OFF if subject.how == "zero" else "",
+        ONE_TEXT,
+        "A small effect is no proof either: later heads may make up for what is missing.",
+    ]
+    return [word for word in words if word]
+
+
+def facts(subject: Subject, shown: Sweep) -> dict[str, Any]:
+    """Which run and question, for the head of a file."""
+    info = subject.model.info
+    return {
+        "model": info.name,
+        "model_words": model_words(info),
+        "text": subject.trace.source_text or subject.trace.text,
+        "metric": shown.metric,
+        "how": shown.how,
+        "donor": subject.donor,
+        "reference_texts": len(subject.texts),
+        "baseline": shown.baseline,
+        "noise": None if np.isnan(shown.noise) else shown.noise,
+        "what": shown.title,
+    }
+
+
+def _agreement(subject: Subject, guess: Screened, known: Sweep) -> None:
+    st.markdown("**Estimate against exact**")
+    scheme, site = theme(), subject.site
+
+    def figure() -> Any:
+        return estimate_scatter(guess, known, site=site, theme=scheme)
+
+    try:
+        drawn = figure()
+    except InputError as error:
+        say.caption(str(error))
+        return
+    show_figure(drawn, "ablation-estimate")
+    exact, first = effects(known, site), guess.found[site]
+    there = np.isfinite(exact) & np.isfinite(first)
+    far = min(10, int(there.sum()))
+    tops = [set(np.argsort(np.abs(v[there]))[::-1][:far].tolist()) for v in (exact, first)]
+    say.caption(
+        f"Of the {far} strongest heads by the exact effect, {len(tops[0] & tops[1])} are among the {far} strongest "
+        "estimates. On the dotted line both agree.",
+        "An estimate is the first term of a series: it fails where an effect bends, so trust the exact one.",
+    )
+    export_bar(
+        "estimate against exact",
+        figure,
+        lambda: known.frame().merge(guess.frame(), on=["site", "layer", "head", "metric"], suffixes=("", "_estimate")),
+        lines.estimate_lines(selection(), subject),
+        about=facts(subject, known),
+        key="ablation-estimate",
+    )
+
+
+def against_attention(subject: Subject, known: Sweep) -> None:
+    """Every head's attention between the selected query and key, against the size of its effect."""
+    st.markdown("**Attention against effect**")
+    focus, scheme, site = subject.focus, theme(), subject.site
+    queries, keys = subject.trace.axes(focus.head.site)
+    attention = attention_between(subject.trace, focus.queries, focus.keys, site=focus.head.site, view=focus.view)
+    between = f"“{queries[focus.query].text}” to “{keys[focus.key].text}”"
+
+    def figure() -> Any:
+        return attention_scatter(attention, known, site=site, between=between, theme=scheme)
+
+    try:
+        drawn = figure()
+    except InputError as error:
+        say.caption(str(error))
+        return
+    show_figure(drawn, "ablation-attention")
+    found = effects(known, site)
+    there = np.isfinite(attention) & np.isfinite(found)
+    layer, head = (int(i) for i in np.unravel_index(np.nanargmax(np.where(there, attention, -1)), attention.shape))
+    change = "nothing measurable" if found[layer, head] == 0 else f"{found[layer, head]:+.4f}"
+    say.caption(
+        f"Each dot is a head. Across: attention of query {focus.query} {between} of key {focus.key}, selected on "
+        "Explore. Up: how far the outcome moves without the head, either way.",
+        "Weighted by value norm, as the sidebar says." if focus.view.sinks.how == "value-norm" else "",
+        f"The head that looks there most is L{layer}H{head} ({attention[layer, head]:.2f}); without it: {change}.",
+        "Attention is what a head reads, not what comes of it: expect heads in every corner.",
+    )
+
+    def frame() -> Any:
+        table = known.frame()
+        table = table[table["site"] == site]
+        pairs = zip(table["layer"], table["head"], strict=True)
+        return table.assign(attention=[float(attention[pair]) for pair in pairs])
+
+    export_bar(
+        "attention against effect",
+        figure,
+        frame,
+        lines.attention_lines(selection(), subject, between),
+        about=facts(subject, known) | {"between": between},
+        key="ablation-attention",
+    )

@@ -1,0 +1,147 @@
+"""What the Ablation page asks: which run, what of it is measured, and what stands in for heads that are taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from attnviz.edits import Edit, Head, MeanHeads, ResampleHeads, ZeroHeads
+from attnviz.metrics import KL, ClassProb, LogitDiff, LogProb, Loss, Metric, Similarity, default_for
+from attnviz.models import Model
+from attnviz.trace import Trace
+from attnviz.ui import work
+from attnviz.ui.selection import Focus, Selection
+
+MOST_TOKENS = 512  # of a text whose heads are taken out: a sweep of more takes minutes
+How = Literal["zero", "mean", "resample"]
+KIND_OF = {
+    LogitDiff: "difference",
+    LogProb: "continuation",
+    KL: "kl",
+    Loss: "loss",
+    Similarity: "similarity",
+    ClassProb: "class",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One run, one outcome, and one way of taking heads out.
+
+    name     of the model in the pool; with `run` it is the start of every cache key
+    donor    the text resampled from; texts: those whose mean stands in
+    chat     whether text and donor stand in the model's chat template
+    heads    those chosen together; () for none
+    """
+
+    name: str
+    model: Model
+    trace: Trace
+    focus: Focus
+    metric: Metric
+    how: How
+    donor: str
+    texts: tuple[str, ...]
+    chat: bool
+    heads: tuple[Head, ...]
+
+    @property
+    def site(self) -> str:
+        return self.model.info.site(self.focus.head.site)
+
+    @property
+    def run(self) -> tuple[object, ...]:
+        """What tells this run from others: the model, its text and what its decoder reads."""
+        ids = tuple(token.id for token in (*self.trace.source_tokens, *self.trace.tokens))
+        return (self.name, "ablation", work.digest(repr(ids)), len(self.trace.source_tokens), self.chat)
+
+    @property
+    def asked(self) -> tuple[object, ...]:
+        """What tells this question from others."""
+        return (*self.run, work.digest(repr(self.metric)), self.how, work.digest(repr((self.donor, self.texts))))
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The very run, as `attnviz.ablation` and `Model.trace` take it."""
+        if self.model.family == "encoder-decoder":
+            return {"text": self.trace.source_text, "decoder_input_ids": self.trace.input_ids}
+        return {"text": None, "input_ids": self.trace.input_ids} if self.chat else {"text": self.trace.text}
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """The arguments of `attnviz.ablation.sweep`, model and order aside."""
+        stands_in: dict[str, Any] = {}
+        if self.how == "resample":
+            stands_in["donor"] = donor_of(self.model, self.donor, self.chat)
+        elif self.how == "mean":
+            stands_in["texts"] = self.texts
+        return {**self.given, "metric": self.metric, "how": self.how, "site": self.focus.head.site, **stands_in}
+
+    def edit(self, heads: Sequence[Head]) -> Edit:
+        """What takes these heads out together."""
+        if self.how == "resample":
+            return ResampleHeads(heads, donor_of(self.model, self.donor, self.chat))
+        return MeanHeads(heads, self.texts) if self.how == "mean" else ZeroHeads(heads)
+
+
+def donor_of(model: Model, donor: str, chat: bool) -> str | list[int]:
+    """The donor as the library takes it: in a chat template as ids, since it stands beside ids there."""
+    return list(model.encode(donor, chat_template=True).ids) if chat else donor
+
+
+def kinds_of(model: Model, trace: Trace) -> tuple[str, ...]:
+    """The outcomes that can be measured here, the proposed one first."""
+    kinds = []
+    if model.has_vocabulary:
+        masked = model.family == "encoder"
+        continued = ["continuation"] if model.family == "decoder" else []
+        kinds += ["difference"] if not masked or model.mask_id in trace.input_ids else []
+        kinds += [*continued, "kl", *["loss"] * (not masked and len(trace.tokens) > 1)]
+    elif len(model.labels) > 1 and trace.class_logits is not None:
+        kinds.append("class")
+    elif trace.embedding is not None:
+        kinds.append("similarity")
+    first = KIND_OF[type(default_for(model, trace))]
+    return tuple(dict.fromkeys([first, *kinds]))
+
+
+def position_of(model: Model, trace: Trace) -> int:
+    """Where next tokens are compared: the first mask of a masked encoder, else the last token."""
+    return trace.input_ids.index(model.mask_id) if model.family == "encoder" and model.mask_id is not None else -1
+
+
+def metric_of(model: Model, trace: Trace, chosen: Selection, other: str) -> Metric:
+    """The chosen outcome; the model's own where it has no such, or its words are missing.
+
+    other   the text to continue with, or to be similar to
+    """
+    kind = chosen.metric if chosen.metric in kinds_of(model, trace) else ""
+    if kind in ("", "difference") and model.has_vocabulary and "difference" in kinds_of(model, trace):
+        position = position_of(model, trace)
+        likely = [int(i) for i in trace.predictions(position, 3)["token_id"]]
+        proposed = default_for(model, trace)
+        if kind == "difference" or isinstance(proposed, LogitDiff):
+            answer = likely[0] if chosen.answer is None else chosen.answer
+            foil = chosen.foil
+            if foil is None or foil == answer:
+                foil = next(i for i in likely if i != answer)
+            return LogitDiff(_word(model, trace, answer), _word(model, trace, foil), position)
+    if kind == "continuation" and other:
+        return LogProb(other)
+    if kind == "kl":
+        return KL(position=-1 if model.family == "decoder" else None)
+    if kind == "loss":
+        return Loss()
+    if kind == "class" and chosen.answer is not None and chosen.answer < len(model.labels):
+        label = model.labels[chosen.answer]
+        return ClassProb(label if model.labels.count(label) == 1 else chosen.answer)
+    if kind == "similarity" or (not kind and other and not model.has_vocabulary and not model.labels):
+        return Similarity(other or None)
+    return default_for(model, trace)
+
+
+def _word(model: Model, trace: Trace, token: int) -> str | int:
+    """The token as a text where that is this very token, so that titles can be read; else its id."""
+    said = trace.decode(token)
+    return said if model.ids_of(said) == [token] else token
