@@ -4,7 +4,7 @@
 
 `inspect` looks at the beginning and says how a file would be read, `read` reads it, a row at a time, so that 200 MB
 take no more memory than 2. A file that cannot be what it says is refused with its line; a text that no tokenizer takes
-is left out and counted, and the notes say so.
+is left out and counted, as is a row of a table that does not fit its columns, and the notes say so.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _SUFFIXES |= {f".{kind}": kind for kind in KINDS}
 _LIKELY = ("text", "sentence", "content", "review", "prompt", "question", "document", "source", "input", "body")
 _SAMPLED = 20
 _MOST_LABEL = 100  # characters
+_RAGGED = "more or fewer fields than the first row"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Reading:
     layout: Layout
     notes: list[str] = field(default_factory=list)
     skipped: dict[str, tuple[int, int]] = field(default_factory=dict)
-    _rows: Callable[[], Iterator[tables.Row]] = field(default=lambda: iter(()), repr=False)
+    # Called with what is told the line of each row that does not fit the columns.
+    _rows: Callable[[Callable[[int], None]], Iterator[tables.Row]] = field(default=lambda _: iter(()), repr=False)
     _columns: Mapping[str, str] = field(default_factory=dict, repr=False)
     _most: int = 0
 
@@ -73,7 +75,7 @@ class Reading:
         self.skipped.clear()
         self.notes[:] = self.layout.notes
         taken, cut = 0, False
-        for line, fields in self._rows():
+        for line, fields in self._rows(lambda line: self._skip(_RAGGED, line)):
             item = self._item(line, fields)
             if item is None:
                 continue
@@ -94,10 +96,13 @@ class Reading:
         )
         reason = _refused(text) or ("" if not pair.strip() else _refused(pair))
         if reason:
-            n, first = self.skipped.get(reason, (0, line))
-            self.skipped[reason] = (n + 1, first)
+            self._skip(reason, line)
             return None
         return Item(text, clean(label.strip()[:_MOST_LABEL]), pair)
+
+    def _skip(self, reason: str, line: int) -> None:
+        n, first = self.skipped.get(reason, (0, line))
+        self.skipped[reason] = (n + 1, first)
 
 
 def inspect(
@@ -142,7 +147,7 @@ def inspect(
         if not named and header is None:
             notes.append("The first row was taken for a text, not for the names of columns.")
         columns = _names(first[0][1]) if named else [f"column {i}" for i in range(1, len(first[0][1]) + 1)]
-        # A row with other fields is refused when the file is read, with its line; here it must not hide the rest.
+        # A row with other fields is left out when the file is read; here it must not hide the rest.
         rows = ((n, dict(zip(columns, fields, strict=False))) for n, fields in first[named:])
         return _layout(kind, encoding, mark, named, columns, rows, notes)
 
@@ -175,10 +180,12 @@ def read(
             known = ", ".join(layout.columns[:_SAMPLED])
             raise InputError(f"There is no column '{name:.80}'; the columns are: {known:.400}.")
     most = settings().corpus_texts if most is None else most
-    return Reading(layout, _rows=lambda: _rows_of(source, layout, columns), _columns=columns, _most=most)
+    return Reading(layout, _rows=lambda ragged: _rows_of(source, layout, columns, ragged), _columns=columns, _most=most)
 
 
-def _rows_of(source: Source, layout: Layout, columns: Mapping[str, str]) -> Iterator[tables.Row]:
+def _rows_of(
+    source: Source, layout: Layout, columns: Mapping[str, str], ragged: Callable[[int], None]
+) -> Iterator[tables.Row]:
     encoding = Encoding(layout.encoding)
     with opened(source) as file:
         if layout.kind == "parquet":
@@ -189,7 +196,7 @@ def _rows_of(source: Source, layout: Layout, columns: Mapping[str, str]) -> Iter
             yield from tables.json_rows(lines_of(file, encoding))
         else:
             rows = tables.csv_rows(lines_of(file, encoding, keep_ends=True), layout.delimiter)
-            yield from tables.named_rows(islice(rows, int(layout.header), None), layout.columns)
+            yield from tables.named_rows(islice(rows, int(layout.header), None), layout.columns, ragged)
 
 
 def _layout(

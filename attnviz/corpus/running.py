@@ -54,7 +54,8 @@ class Ran:
 
     run     its name on the shelf
     done    texts that have values now, those of earlier calls included
-    left    texts that were left out, by reason
+    left    texts of the shelf that the model could not take, by reason; empty ones and rows that do not fit were left
+            out by reading, see `Reading.skipped`
     """
 
     run: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from attnviz.corpus.source import MOST_LINE, Encoding, clean, first_line
@@ -98,15 +98,30 @@ def csv_rows(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[s
             yield start, fields
 
 
-def named_rows(rows: Iterator[tuple[int, list[str]]], columns: Sequence[str]) -> Iterator[Row]:
-    """Rows with names; raises InputError for one with more or fewer fields than there are columns."""
+def named_rows(
+    rows: Iterator[tuple[int, list[str]]], columns: Sequence[str], ragged: Callable[[int], None]
+) -> Iterator[Row]:
+    """Rows with names, without those that have more or fewer fields than there are columns.
+
+    ragged   is told the line of each row that is passed over
+    raises   InputError after the last row where more than half were: the table is not what it was taken for
+    """
+    taken = passed = 0
+    first = (0, 0)  # line and fields of the first row that is passed over
     for line, fields in rows:
-        if len(fields) != len(columns):
-            raise InputError(
-                f"The row at line {line:,} has {len(fields):,} fields, where the first has {len(columns):,}. Put texts "
-                "that hold the delimiter in quotes, or choose another delimiter."
-            )
-        yield line, dict(zip(columns, fields, strict=True))
+        if len(fields) == len(columns):
+            taken += 1
+            yield line, dict(zip(columns, fields, strict=True))
+        else:
+            first = first if passed else (line, len(fields))
+            passed += 1
+            ragged(line)
+    if passed > taken:
+        raise InputError(
+            f"The row at line {first[0]:,} has {first[1]:,} fields, where the first has {len(columns):,}; "
+            f"{passed:,} of {taken + passed:,} rows do not fit the first. Put texts that hold the delimiter in "
+            "quotes, or choose another delimiter."
+        )
 
 
 def sample_lines(lines: Iterator[str]) -> list[str]:

@@ -55,13 +55,16 @@ def text_dots(
 ) -> go.Figure:
     """One head's value on every text as dots, a strip for each of the commonest labels; mean, interval, chance level.
 
+    With several labels a short line in each strip is its own mean; the long line and the band are of all texts.
+
     values    number, label, value of each text; at most some 2,000 are drawn, spread over all
     summary   of the same detector, variant and texts
     raises    InputError for a summary of several detectors
     A dot's height in its strip means nothing.
     """
     name, shown = choice_words(summary.choice), values.iloc[:: -(-len(values) // MOST_DOTS) or 1]
-    labels = list(values["label"].value_counts().index[:MOST_STRIPS])
+    counts = values["label"].value_counts()
+    labels = sorted(counts.index, key=lambda label: (-counts[label], label))[:MOST_STRIPS]
     figure = go.Figure()
     for row, label in enumerate(labels):
         own = shown[shown["label"] == label]
@@ -76,13 +79,17 @@ def text_dots(
             hovertemplate="text %{customdata}: %{x:.4f}<extra></extra>",
             showlegend=False,
         )
+        if len(labels) > 1:
+            own_mean = float(values.loc[values["label"] == label, "value"].mean())
+            line = {"color": INK[theme], "width": 4}
+            figure.add_shape(type="line", x0=own_mean, x1=own_mean, y0=row - 0.36, y1=row + 0.36, line=line)
     at = (0, 0, head.layer, head.head)
     mean, low, high, even = (
         float(x) for x in (summary.mean[at], summary.low[at], summary.high[at], summary.chance[at[:3]])
     )
     if np.isfinite(low):
         figure.add_vrect(low, high, fillcolor=INK[theme], opacity=0.15, line_width=0)
-    figure.add_vline(mean, line={"color": INK[theme], "width": 2})
+    figure.add_vline(mean, line={"color": INK[theme], "width": 1 if len(labels) > 1 else 2})
     if np.isfinite(even):
         figure.add_vline(even, line={"color": INK[theme], "width": 1, "dash": "dot"})
     axes(figure, "yaxis", "", list(range(len(labels))), [plain(label or "all texts", 24) for label in labels])
@@ -91,7 +98,9 @@ def text_dots(
     figure.update_layout(xaxis=x_axis | {"range": _around(np.append(shown["value"].to_numpy(float), [mean, even]))})
     drawn = int(shown["label"].isin(labels).sum())
     notes = [
-        f"Line: the mean, {mean:.4f}; band: its 95% interval over texts; dotted: attention spread evenly, {even:.4f}.",
+        f"{'Long line: the mean of all texts' if len(labels) > 1 else 'Line: the mean'}, {mean:.4f}; band: its 95% "
+        f"interval over texts; dotted: attention spread evenly, {even:.4f}.",
+        "Short lines: the mean of each label's texts." if len(labels) > 1 else "",
         f"{drawn:,} of {len(values):,} texts are drawn." if drawn < len(values) else "",
     ]
     title = f"L{head.layer}H{head.head}, {name}, on each text"

@@ -26,6 +26,7 @@ from attnviz import corpus
 from attnviz.corpus import Item, Shelf, run_key
 from attnviz.errors import Cancelled
 from attnviz.ui import measuring
+from attnviz.ui.corpus import running
 from attnviz.ui.jobs import Job
 from attnviz.view import Sinks
 
@@ -43,7 +44,10 @@ def texts(test: AppTest) -> list[Item]:
     return [item for _, item in measuring.shelf().texts(params(test)["corpus"])]
 
 
-def test_the_page_begins_with_sentences_of_its_own_and_says_how_long_they_take(page: Page) -> None:
+def test_the_page_begins_with_sentences_of_its_own_and_says_how_long_they_take(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "BRIEF_SECONDS", 0.0)
     test = page()
     assert_fine(test)
     assert "200 sentences of AttnViz: 200 texts. They come with AttnViz" in said(test)
@@ -53,6 +57,36 @@ def test_the_page_begins_with_sentences_of_its_own_and_says_how_long_they_take(p
     assert_fine(test)
     assert "mean over 200 texts" in said(test)
     assert not {"Run", "Resume"} & {button.label for button in test.button}
+
+
+def test_a_short_rest_is_measured_without_a_press(
+    page: Page, shelf: Shelf, minilm: attnviz.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "BRIEF_SECONDS", 1e9)  # whatever the machine's pace
+    key = shelf.add([Item(f"Cat {i} sat near the door of house {i}.") for i in range(100, 180)], "Cats")
+    test = page(corpus=key)
+    assert_fine(test)
+    assert "mean over 80 texts" in said(test)
+    assert not {"Run", "Resume", "Cancel"} & {button.label for button in test.button}
+
+
+def test_a_short_rest_that_was_stopped_waits(
+    page: Page, shelf: Shelf, minilm: attnviz.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(Job):
+        def wait(self, seconds: float) -> bool:
+            self.cancel()
+            return False
+
+    monkeypatch.setattr(running, "BRIEF_SECONDS", 1e9)
+    monkeypatch.setattr(running, "Job", Stopped)
+    key = shelf.add([Item(f"Owl {i} sat near the door of house {i}.") for i in range(100, 400)], "Owls")
+    test = page(corpus=key)
+    for _ in range(2):
+        assert_fine(test)
+        assert "of 300 texts done" in said(test)
+        assert "Resume" in [button.label for button in test.button]
+        test.run()
 
 
 def test_pasted_texts_are_taken_and_what_is_left_out_is_said(page: Page) -> None:

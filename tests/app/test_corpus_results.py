@@ -28,6 +28,7 @@ import attnviz
 from attnviz import corpus
 from attnviz.corpus import Choice, Item, Shelf, Summary
 from attnviz.edits import Head
+from attnviz.figures.corpus import text_dots
 from attnviz.ui.corpus.tables import head_values, over_texts
 from attnviz.ui.corpus.texts import as_jsonl
 from attnviz.ui.session import stores, text_of
@@ -101,8 +102,32 @@ def test_two_labels_are_compared(page: Page, shelf: Shelf, moods: tuple[str, str
     found = corpus.compare(*sides, Choice("punctuation", "without sink"))
     tested = int(np.isfinite(found.p).sum())
     n = int(found.changed().sum())
-    assert f"**{n or 'None'} of {tested} heads changed**" in said(test)
+    assert f"**{n or 'None'} of {tested} heads differ between {first} and {second}**" in said(test)
+    assert f"without sink: {first} minus {second}**" in said(test)
     assert f"{tested} heads were looked at" in said(test)
+
+
+def test_each_label_has_its_own_mean_in_its_strip_in_the_order_of_the_labels(
+    shelf: Shelf, moods: tuple[str, str], minilm: attnviz.Model
+) -> None:
+    choice, head = Choice("punctuation", "without sink"), Head(3, 5)
+    values = head_values(shelf.results(*moods), head, choice)
+    figure = text_dots(values, Summary.of(shelf.results(*moods), choice), head, minilm.info, "Moods")
+    short = [shape.x0 for shape in figure.layout.shapes if shape.yref != "y domain"]
+    wanted = [values.loc[values["label"] == label, "value"].mean() for label in shelf.labels(moods[0])]
+    assert short == pytest.approx(wanted)
+    assert "Long line: the mean of all texts" in figure.layout.title.subtitle.text + str(figure.layout.annotations)
+
+
+def test_why_fewer_texts_count_than_were_read_is_said(page: Page, shelf: Shelf, minilm: attnviz.Model) -> None:
+    texts = [*(Item(f"The dog sat, and {word} ran.") for word in ("Al", "Bo", "Cy")), Item("no mark")]
+    key = shelf.add(texts, "Marks")
+    corpus.run(minilm, shelf, key)
+    test = page(corpus=key, detector="punctuation")
+    assert_fine(test)
+    assert "A text counts only where punctuation has a row in it" in said(test)
+    assert "3 of 4 texts count" in said(test)
+    assert "texts count." not in said(page(corpus=key, detector="entropy"))
 
 
 def test_the_same_texts_differ_in_no_head_and_that_is_said(page: Page, shelf: Shelf, minilm: attnviz.Model) -> None:
@@ -111,7 +136,7 @@ def test_the_same_texts_differ_in_no_head_and_that_is_said(page: Page, shelf: Sh
         corpus.run(minilm, shelf, key)
     test = page(corpus=keys[0], other_corpus=keys[1])
     assert_fine(test)
-    assert "**None of 72 heads changed**" in said(test)
+    assert "**None of 72 heads differ between Other" in said(test)
     assert "that is a result" in said(test)
 
 
@@ -145,7 +170,7 @@ def test_the_lines_of_python_measure_the_same_texts_and_make_the_same_figures(
     changes = run_lines(code, tmp_path, minilm)
     first, second = shelf.labels(moods[0])
     sides = ([r for r in shelf.results(*moods) if r.label == label] for label in (first, second))
-    wanted = corpus.compare(*sides, choice)
+    wanted = corpus.compare(*list(sides)[::-1], choice)  # the first label minus the second
     np.testing.assert_allclose(changes["found"].difference, wanted.difference, atol=1e-5)
     assert len(changes["figure"].data[1].x) == wanted.changed().sum()
 

@@ -115,9 +115,22 @@ def test_quotes_in_the_wrong_place_are_refused_with_their_line() -> None:
         texts('text,label\nfine,a\n"half" quoted,b\n', kind="csv")
 
 
-def test_a_row_with_other_fields_is_refused_with_its_line() -> None:
-    with pytest.raises(errors.InputError, match="line 4 has 3 fields, where the first has 2"):
-        texts('text,label\n"two\nlines",a\nunquoted, comma,b\n', kind="csv")
+def test_a_row_with_other_fields_is_left_out_and_said_with_its_line() -> None:
+    reading = read('text,label\n"two\nlines",a\nunquoted, comma,b\nfine,c\nalone\nlast,d\n', kind="csv")
+    for _ in range(2):
+        assert [item.text for item in reading] == ["two\nlines", "fine", "last"]
+        assert reading.skipped == {"more or fewer fields than the first row": (2, 4)}
+        assert reading.notes == ["2 texts left out: more or fewer fields than the first row (first at line 4)."]
+
+
+@pytest.mark.parametrize(("ragged", "refused"), [(2, False), (3, True)])
+def test_a_table_is_refused_where_most_rows_have_other_fields(ragged: int, refused: bool) -> None:
+    source = "text,label\na fine one,a\nanother,b\n" + "bare, comma,b\n" * ragged
+    if not refused:
+        assert texts(source, kind="csv", delimiter=",") == ["a fine one", "another"]
+        return
+    with pytest.raises(errors.InputError, match="line 4 has 3 fields, where the first has 2; 3 of 5 rows"):
+        texts(source, kind="csv", delimiter=",")
 
 
 def test_a_table_of_one_column_may_hold_commas() -> None:

@@ -32,13 +32,13 @@ from attnviz.ui.views import round_up
 
 RATE = 0.05
 _NEAREST = 5  # heads that are listed where none changed
-_VALUES = ("first", "second", "difference", "from", "to")
+_VALUES = ("second", "first", "difference", "from", "to")
 KINDS = {"corpus": "Other texts", "labels": "Two labels", "model": "Another model"}
 
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """What is compared: two measurements, or one and two of its labels; `names` as they are called on the page."""
+    """Two measurements, or one and two of its labels, called by `names`; differences are second minus first."""
 
     first: Subject
     second: Subject
@@ -106,12 +106,12 @@ def _labels(looked: Looked) -> Sides | None:
     picked: list[int] = []
 
     def chose() -> None:
-        first, other = (st.session_state[f"corpus-label-{side}"] for side in (0, 1))
-        select(first_label=first, other_label=other)
+        label, other = (st.session_state[f"corpus-label-{side}"] for side in (0, 1))
+        select(first_label=label, other_label=other)
 
     chosen = (selection().first_label, selection().other_label)
-    for side, (place, title) in enumerate(zip(st.columns(2), ("First label", "Second label"), strict=True)):
-        at = chosen[side]
+    titles = "First label", "Minus the label"
+    for side, (place, title, at) in enumerate(zip(st.columns(2), titles, chosen, strict=True)):
         st.session_state[f"corpus-label-{side}"] = side if at is None or at >= len(labels) else at
         picked.append(
             place.selectbox(
@@ -122,7 +122,7 @@ def _labels(looked: Looked) -> Sides | None:
                 on_change=chose,
             )
         )
-    first, second = picked
+    second, first = picked  # title, fields and strips name them in one order
     if first == second:
         say.caption("Choose two labels that differ.")
         return None
@@ -207,7 +207,8 @@ def _changes(looked: Looked, sides: Sides) -> None:
         )
     with wide:
         n = int(changed.sum())
-        st.markdown(f"**{n} of {tested} heads changed**" if n else f"**None of {tested} heads changed**")
+        how = "changed" if sides.paired else f"differ between {second} and {first}"
+        st.markdown(f"**{n or 'None'} of {tested} heads {how}**")
         table = found.frame(rate=RATE)
         st.dataframe(
             _rows(table[table["changed"]] if n else table.head(_NEAREST)),
@@ -215,7 +216,10 @@ def _changes(looked: Looked, sides: Sides) -> None:
             key="corpus-changed",
             column_config={
                 "q": st.column_config.NumberColumn(format="%.1e"),
-                **{name: st.column_config.NumberColumn(format="%.4f") for name in _VALUES},
+                **{
+                    name: st.column_config.NumberColumn(title[:30], format="%.4f")
+                    for name, title in zip(_VALUES, (*sides.names[::-1], *_VALUES[2:]), strict=True)
+                },
             },
         )
         say.caption(*_words(found, sides, n, tested))
@@ -235,7 +239,7 @@ def _map(looked: Looked, apart: np.ndarray, sides: Sides) -> None:
         low=-most,
         high=most,
         selected=(looked.head.layer, looked.head.head),
-        label="The second side's mean minus the first's, layers down and heads across. Pick a head to see its texts.",
+        label="The difference of the two means, layers down and heads across. Pick a head to see its texts.",
         cell="free",
         max_height=400,
         title=f"{choice_words(looked.choice)}: {sides.names[1]} minus {sides.names[0]}",
@@ -246,7 +250,7 @@ def _map(looked: Looked, apart: np.ndarray, sides: Sides) -> None:
 
 def _rows(table: pd.DataFrame) -> pd.DataFrame:
     heads = [f"L{layer}H{head}" for layer, head in zip(table["layer"], table["head"], strict=True)]
-    shown = table[["mean_a", "mean_b", "difference", "low", "high", "q"]]
+    shown = table[["mean_b", "mean_a", "difference", "low", "high", "q"]]
     shown = shown.set_axis([*_VALUES, "q"], axis=1)
     shown.insert(0, "head", heads)
     return shown
@@ -254,11 +258,11 @@ def _rows(table: pd.DataFrame) -> pd.DataFrame:
 
 def _words(found: Comparison, sides: Sides, changed: int, tested: int) -> list[str]:
     how = "text by text, the same texts in both" if found.paired else "mean against mean"
-    n = f"{found.n[0]:,}" if found.paired else f"{found.n[0]:,} and {found.n[1]:,}"
+    n = f"{found.n[0]:,}" if found.paired else f"{found.n[1]:,} and {found.n[0]:,}"
     test = "for each head a t-test" + ("" if found.paired else " and a permutation test: both have to say so")
     untested = int(np.isfinite(found.difference).sum()) - tested
     words = [
-        f"First: {sides.names[0]}; second: {sides.names[1]}. {n} texts, compared {how} ({test}).",
+        f"Difference: {sides.names[1]} minus {sides.names[0]}. {n} texts, compared {how} ({test}).",
         f"{tested} heads were looked at, so some would differ by chance: the list is cut where about {RATE:.0%} of it "
         "is expected to be false (q, after Benjamini and Hochberg). That holds for this detector; whoever tries many "
         "looks more often.",
@@ -277,7 +281,7 @@ def _words(found: Comparison, sides: Sides, changed: int, tested: int) -> list[s
     if untested:
         words.append(f"{untested} heads have fewer than {LEAST_TEXTS} texts that count on a side: they are not tested.")
     if min(found.n) < 20:
-        words.append("Below some twenty texts a side only large changes are found.")
+        words.append("Below some twenty texts a side only large differences are found.")
     return [*words, "A head that looks elsewhere need not change what the model writes."]
 
 

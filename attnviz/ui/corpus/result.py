@@ -105,14 +105,18 @@ def _head(looked: Looked, found: Summary) -> None:
     over = _over_texts(looked)
     values = over.values
     name, info, look = looked.corpus, looked.subject.model.info, theme()
+    strips = values["label"].nunique()
     show_figure(text_dots(values, found, head, info, name, theme=look), "corpus-dots")
     say.caption(
-        "Each dot is a text; its height in the strip means nothing. The line is the mean, the band its 95% interval, "
+        "Each dot is a text; its height in the strip means nothing. The line is the mean"
+        f"{' of all texts' if strips > 1 else ''}, the band its 95% interval, "
         f"the dotted line the chance level: {DETECTORS[looked.detector].chance}.",
+        "The short line in each strip is the mean of that label's texts." if strips > 1 else "",
         "The interval says how far the mean would move with other texts of this kind (bootstrap over texts); it says "
         "nothing about other kinds of text.",
+        _count_words(looked, found.n, int(found.counted[at])),
         "Below some twenty texts intervals are too narrow." if found.counted[at] < 20 else "",
-        f"Only {MOST_STRIPS} labels have a strip." if values["label"].nunique() > MOST_STRIPS else "",
+        f"Only {MOST_STRIPS} labels have a strip." if strips > MOST_STRIPS else "",
     )
     id, choice, label = looked.subject.id, looked.choice, looked.label
     export_bar(
@@ -126,6 +130,17 @@ def _head(looked: Looked, found: Summary) -> None:
         key="corpus-texts",
     )
     _outliers(looked, over.far)
+
+
+def _count_words(looked: Looked, n: int, counted: int) -> str:
+    """Why fewer texts count than were read; "" where all do."""
+    if counted == n:
+        return ""
+    name = DETECTORS[looked.detector].title.lower()
+    return (
+        f"A text counts only where {name} has a row in it, one that sees a key looked for and one that is not: "
+        f"{counted:,} of {n:,} texts count."
+    )
 
 
 def _over_texts(looked: Looked) -> OverTexts:

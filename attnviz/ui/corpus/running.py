@@ -1,8 +1,8 @@
 """Measuring a corpus in view: an estimate before, a bar with the time left, a stop that loses nothing, and going on.
 
 The first batch is measured when a corpus is first looked at: it is kept like any other, and says how long the rest
-will take. The rest waits for its button. A session has one such job at a time; it goes on while other pages are looked
-at.
+will take. A short rest follows by itself; a long one waits for its button, and so does what somebody stopped. A session
+has one such job at a time; it goes on while other pages are looked at.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from attnviz.ui.measuring import measure
 from attnviz.ui.session import act
 
 _RUNNING, _PACE = "attnviz_corpus_running", "attnviz_corpus_pace"
+BRIEF_SECONDS = 10.0  # a rest that takes less asks nobody
 _Id = tuple[str, str]
 
 
@@ -27,13 +28,17 @@ def measuring(subject: Subject, *, which: str = "") -> Subject:
 
     which   tells two of them on one page apart
     """
-    running: tuple[_Id, Job] | None = st.session_state.get(_RUNNING)
+    running = _running()
     if running is not None and running[0] == subject.id:
         _watch(running[1])
     subject = subject.again()
     if not subject.whole and subject.id not in _paces():
         _first_batch(subject)
-        subject = subject.again()
+        subject, running = subject.again(), _running()
+        idle, stopped = running is None or running[1].wait(0), _paces()[subject.id][1]
+        if idle and not stopped and not subject.whole and _seconds_left(subject) < BRIEF_SECONDS:
+            _watch(_start(subject))
+            subject = subject.again()
     if not subject.whole:
         _offer(subject, which)
     words = _left_words(subject)
@@ -57,28 +62,36 @@ def _first_batch(subject: Subject) -> None:
 
 def _offer(subject: Subject, which: str) -> None:
     """How far the measurement is, how long the rest will take, and the button that goes on."""
-    pace, begun = _paces()[subject.id]
     n, rest = subject.known.n, subject.known.n - subject.done
-    model, key, site, sinks = subject.model, subject.known.key, subject.site, subject.sinks
 
     def start() -> None:
         act()
-        before: tuple[_Id, Job] | None = st.session_state.get(_RUNNING)
+        before = _running()
         if before is not None:
             before[1].cancel()
-        _paces()[subject.id] = pace, True
-        st.session_state[_RUNNING] = subject.id, Job(lambda job: measure(job, model, key, site=site, sinks=sinks))
+        _start(subject)
 
     with st.container(horizontal=True, vertical_alignment="center", border=True):
-        st.markdown(f"{subject.done:,} of {n:,} texts done. The other {rest:,} take about {_span(pace * rest)}.")
+        st.markdown(
+            f"{subject.done:,} of {n:,} texts done. The other {rest:,} take about {_span(_seconds_left(subject))}."
+        )
         st.space("stretch")
         st.button(
-            "Resume" if begun else "Run",
+            "Resume" if _paces()[subject.id][1] else "Run",
             type="primary",
             icon=":material/play_arrow:",
             key=f"corpus-run{which}",
             on_click=start,
         )
+
+
+def _start(subject: Subject) -> Job:
+    """The job that measures the rest, from now on the one of this session."""
+    model, key, site, sinks = subject.model, subject.known.key, subject.site, subject.sinks
+    job = Job(lambda job: measure(job, model, key, site=site, sinks=sinks))
+    _paces()[subject.id] = _paces()[subject.id][0], True
+    st.session_state[_RUNNING] = subject.id, job
+    return job
 
 
 def _watch(job: Job) -> None:
@@ -114,10 +127,20 @@ def _left_words(subject: Subject) -> list[str]:
     return words
 
 
+def _seconds_left(subject: Subject) -> float:
+    """How long the rest takes at the pace of the first batch; that is of long texts, so rather less."""
+    return _paces()[subject.id][0] * (subject.known.n - subject.done)
+
+
 def _span(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _running() -> tuple[_Id, Job] | None:
+    found: tuple[_Id, Job] | None = st.session_state.get(_RUNNING)
+    return found
 
 
 def _paces() -> dict[_Id, tuple[float, bool]]:
