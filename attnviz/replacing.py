@@ -116,7 +116,8 @@ def check(info: ModelInfo, edits: Sequence[Edit]) -> None:
     for edit in edits:
         if info.status == "view-only":
             raise Unsupported(f"{info.name} is view-only, so '{edit.title}' cannot be applied: {info.reason}.")
-        if not edit.heads and (edit.site not in (None, *info.sites) or (several and edit.site is None)):
+        # Tokens are those of one site; an edit that means none may act at all of them.
+        if not edit.heads and (edit.site not in (None, *info.sites) or (several and edit.tied and edit.site is None)):
             raise HeadError(
                 f"{info.name} has attention at {', '.join(info.sites)}; '{edit.title}' needs one of these as its site, "
                 f"or heads; got {edit.site!r}."

@@ -54,8 +54,7 @@ class Ran:
 
     run     its name on the shelf
     done    texts that have values now, those of earlier calls included
-    left    texts of the shelf that the model could not take, by reason; empty ones and rows that do not fit were left
-            out by reading, see `Reading.skipped`
+    left    texts that the model could not take, by reason; what reading left out stands in `Reading.skipped`
     """
 
     run: str

@@ -41,7 +41,7 @@ class Edit(ABC):
     """One change to attention, applied wherever `touches` says so.
 
     heads   the heads that the edit names, so that a model can check that it has them; () for all heads of `site`
-    site    with no heads named: the site meant, None being a model's only one
+    site    with no heads named: the site meant; None: a model's only one, or all where no tokens are meant (`tied`)
     """
 
     heads: tuple[Head, ...]
