@@ -149,6 +149,7 @@ def test_families_pick_a_head_by_its_point_and_the_address_restores_them(heads: 
 def test_hostile_names_and_texts_stay_text(heads: Heads, corpus: tuple[str, str]) -> None:
     heads.open(model="minilm", corpus=corpus[1], detector="distance", layer="0", head="0")
     expect(heads.page.get_by_text(HOSTILE).first).to_be_visible()
+    expect(heads.caption("Texts nearest the median")).to_be_visible()  # below the last of the strips
     shown = " ".join(heads.strips.nth(i).inner_text() for i in range(heads.strips.count()))
     assert "onerror" in shown.replace("\n", "")
     assert heads.page.evaluate("window.__pwned") is None
