@@ -56,7 +56,7 @@ def card(ask: Asked, summary: Summary) -> None:
     )
     _label(ask, summary, probed)
     say.caption(f"What is written about it: {known_words(ask.model.info, ask.name, head)}")
-    say.caption("Where a head looks is not what it does: its effect is measured on the Ablation page.")
+    say.caption("Its effect is measured on the Ablation page: where a head looks is not what it does.")
 
 
 def _probes(ask: Asked) -> tuple[Probed | None, str]:
