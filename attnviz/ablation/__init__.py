@@ -12,6 +12,7 @@ ablation.bake(model, {Head(23, 3): 0.5}, folder="a")         head scales in the 
 only where they agree, on several texts.
 """
 
+from attnviz.ablation.asked import Question
 from attnviz.ablation.baking import Baked, bake
 from attnviz.ablation.cases import Averaged, Case, over_texts, read_cases
 from attnviz.ablation.controls import Interaction, Table, band, donors, interaction, random_sets, table
@@ -29,6 +30,7 @@ __all__ = [
     "Curve",
     "Donor",
     "Interaction",
+    "Question",
     "Screened",
     "Sweep",
     "Table",

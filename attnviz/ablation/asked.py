@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import torch
 
@@ -28,6 +28,29 @@ IN_WORDS = {
     "mean": "set to its mean over reference texts",
     "resample": "set to what it is on the donor text",
 }
+
+
+class Question(TypedDict, total=False):
+    """What `sweep`, `pieces` and `screen` are asked beside model, text and metric; `Asked.of` has what is left out.
+
+    how           "zero" (off-distribution), "mean" over `texts`, or "resample" from the text `donor` (or its ids)
+    by_position   the mean is taken position by position, over texts of the run's length
+    target        what the decoder of an encoder-decoder reads; None: what the model writes; or decoder_input_ids
+    site          the site that `Sweep.effects` shows; None: the first one. All of them are measured
+    edits         changes that hold in every run, the clean one too
+    units         ablate single heads, whole layers, or the heads that share a key/value head
+    """
+
+    how: How
+    donor: Any
+    texts: Sequence[Any] | None
+    by_position: bool
+    target: str | None
+    input_ids: Any
+    decoder_input_ids: Any
+    site: str | None
+    edits: Iterable[Edit]
+    units: UnitName
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +91,7 @@ class Asked:
         edits: Iterable[Edit] = (),
         units: UnitName = "head",
     ) -> Asked:
-        """The arguments are those of `attnviz.ablation.sweep`."""
+        """Model, text and metric as `attnviz.ablation.sweep`, and a `Question`."""
         _check(model, metric, how, donor, texts, units)
         site = model.info.site(site)
         given = checked(edits)

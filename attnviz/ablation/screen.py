@@ -12,16 +12,16 @@ and `attnviz.ablation.sweep` says what is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Unpack
 
 import numpy as np
 import torch
 
-from attnviz.ablation.asked import Asked, How, UnitName
+from attnviz.ablation.asked import Asked, Question
 from attnviz.ablation.passes import HALF, last_logits
 from attnviz.ablation.sweep import Sweep, swept
-from attnviz.edits import Edit, Head
+from attnviz.edits import Head
 from attnviz.errors import Unsupported
 from attnviz.metrics import Metric
 from attnviz.models import Model
@@ -41,38 +41,15 @@ def screen(
     text: str | None,
     metric: Metric,
     *,
-    how: How = "zero",
-    donor: Any = None,
-    texts: Sequence[Any] | None = None,
-    by_position: bool = False,
-    target: str | None = None,
-    input_ids: Any = None,
-    decoder_input_ids: Any = None,
-    site: str | None = None,
-    edits: Iterable[Edit] = (),
-    units: UnitName = "head",
     heads: Iterable[Head] | None = None,
+    **question: Unpack[Question],
 ) -> Screened:
     """What `sweep` would find, estimated to first order; its arguments and errors.
 
     The graph of one forward pass is held, as in training, but nothing is left on the model's weights. Unsupported for a
     metric that has no slope, such as a rank.
     """
-    asked = Asked.of(
-        model,
-        text,
-        metric,
-        how=how,
-        donor=donor,
-        texts=texts,
-        by_position=by_position,
-        target=target,
-        input_ids=input_ids,
-        decoder_input_ids=decoder_input_ids,
-        site=site,
-        edits=edits,
-        units=units,
-    )
+    asked = Asked.of(model, text, metric, **question)
     if metric.needs_clean and not asked.edits:
         raise Unsupported(f"{type(metric).__name__} has no slope in the clean run, which it compares with: use sweep.")
     call = Call(places=model.layout.places, edits=asked.edits, keep=False, keep_z=True)

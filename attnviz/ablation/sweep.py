@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from attnviz.ablation.asked import IN_WORDS, Asked, How, UnitName
+from attnviz.ablation.asked import IN_WORDS, Asked, How, Question, UnitName
 from attnviz.ablation.growing import Unit
 from attnviz.ablation.passes import Passes
-from attnviz.edits import Edit, Head
+from attnviz.edits import Head
 from attnviz.errors import Cancelled, InputError
 from attnviz.metrics import Metric
 from attnviz.models import Model
@@ -109,31 +109,16 @@ def sweep(
     text: str | None,
     metric: Metric,
     *,
-    how: How = "zero",
-    donor: Any = None,
-    texts: Sequence[Any] | None = None,
-    by_position: bool = False,
-    target: str | None = None,
-    input_ids: Any = None,
-    decoder_input_ids: Any = None,
-    site: str | None = None,
-    edits: Iterable[Edit] = (),
-    units: UnitName = "head",
     heads: Iterable[Head] | None = None,
     order: Iterable[Head] | None = None,
     memory: int | None = None,
     piece: int | None = None,
     progress: Progress | None = None,
     done: Sweep | None = None,
+    **question: Unpack[Question],
 ) -> Sweep:
     """The exact effect of ablating every head of a model on one text, one at a time, at all sites.
 
-    how           "zero" (off-distribution), "mean" over `texts`, or "resample" from the text `donor` (or its ids)
-    by_position   the mean is taken position by position, over texts of the run's length
-    target        what the decoder of an encoder-decoder reads; None: what the model writes; or decoder_input_ids
-    site          the site that `Sweep.effects` shows; None: the first one. All of them are measured
-    edits         changes that hold in every run, the clean one too
-    units         ablate single heads, whole layers, or the heads that share a key/value head
     heads         only these; None: all
     order         heads to take first, for example `Screened.ranked()`
     memory        bytes that the sweep may take, model aside; None: 1 GB, on a GPU a quarter of what is free
@@ -141,6 +126,8 @@ def sweep(
     progress      called with (layer calls done, in all), each counted by its rows. If it raises Cancelled, what is
                   known so far is returned: see `Sweep.complete`
     done          a sweep of the same run that was stopped: what it has is not run again
+    question      how="zero", donor, texts, by_position, target, input_ids, decoder_input_ids, site, edits and
+                  units="head": see `attnviz.ablation.Question`
     raises        Unsupported for a view-only model; InputError, also where memory does not even hold one row; as
                   `Model.trace`
     """
@@ -155,16 +142,7 @@ def sweep(
         progress=progress,
         done=done,
         seconds=math.inf,
-        how=how,
-        donor=donor,
-        texts=texts,
-        by_position=by_position,
-        target=target,
-        input_ids=input_ids,
-        decoder_input_ids=decoder_input_ids,
-        site=site,
-        edits=edits,
-        units=units,
+        **question,
     )
     return found
 
@@ -181,7 +159,7 @@ def pieces(
     progress: Progress | None = None,
     done: Sweep | None = None,
     seconds: float = _SECONDS,
-    **question: Any,
+    **question: Unpack[Question],
 ) -> Iterator[Sweep]:
     """`sweep` bit by bit: what is known after about every `seconds`, and all of it last; stop whenever you like.
 
