@@ -12,13 +12,17 @@ from attnviz import (
     edits,
     errors,
     export,
+    feedback,
     figures,
     flow,
+    gates,
     generated,
     heads,
+    human,
     lines,
     metrics,
     overview,
+    steering,
 )
 from attnviz.catalogue import load_model
 from attnviz.edits import Head
@@ -47,16 +51,20 @@ __all__ = [
     "edits",
     "errors",
     "export",
+    "feedback",
     "figures",
     "flow",
+    "gates",
     "generated",
     "heads",
+    "human",
     "lines",
     "load_model",
     "load_trace",
     "metrics",
     "overview",
     "record",
+    "steering",
     "wrap_model",
 ]
 __version__ = "0.1.0"

@@ -6,9 +6,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from hypothesis import settings
 
 import attnviz
 from attnviz.embedded import EMBEDDED, embedded_folder
+
+# No test is timed: a machine that does other things too would fail it.
+settings.register_profile("attnviz", deadline=None)
+settings.load_profile("attnviz")
 
 
 def _plain(name: str, implementation: str) -> Any:

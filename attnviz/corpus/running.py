@@ -17,7 +17,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from attnviz.corpus.shelf import Shelf
 from attnviz.edits import Head
 from attnviz.encoding import Encoded
 from attnviz.errors import ContextError, OutOfMemory, TextError, Unsupported
+from attnviz.fingerprint import fingerprint
 from attnviz.heads.detecting import detect
 from attnviz.heads.detectors import DETECTORS, VARIANTS, Kind, Masks, Measure, mean
 from attnviz.layout import forward_inputs, start_token
@@ -41,7 +41,6 @@ DETECTORS_VERSION = 1  # to be raised when a detector's definition changes: old 
 BATCH_POSITIONS = 512  # measured, docs/CORPUS.md: larger batches are no faster on a CPU, and a kill loses more
 _WINDOW = 512  # texts sorted by length together
 _PADDED_SHARE = 0.25  # of a batch's positions, at most
-_HASHED = WeakKeyDictionary[torch.nn.Module, tuple[tuple[tuple[int, int], ...], str]]()
 
 TOO_LONG = "more tokens than the limit"
 NO_TOKENS = "no tokens of it"
@@ -293,28 +292,10 @@ def _about(model: Model, site: str | None, sinks: Sinks | None, most_tokens: int
         "revision": info.revision,
         "dtype": info.dtype,
         "kernel": info.kernel,
-        "weights": _fingerprint(model),
+        "weights": fingerprint(model),
         "site": info.site(site),
         "sinks": {"kinds": list((sinks or Sinks()).kinds), "tokens": list((sinks or Sinks()).tokens)},
         "most_tokens": limit if info.max_tokens is None else min(limit, info.max_tokens),
         "detectors": list(DETECTORS),
         "version": DETECTORS_VERSION,
     }
-
-
-def _fingerprint(model: Model) -> str:
-    """All weights and kept buffers, hashed: a checkpoint, its tuned self and one with a head cut may have one name.
-
-    Hashed once, and again when torch has counted a change in place or a tensor was replaced. What writes past that
-    count (`weight.data.mul_()`) in a model that was measured already is not seen.
-    """
-    tensors = {id(t): (name, t) for name, t in model.hf_model.state_dict(keep_vars=True).items() if torch.is_tensor(t)}
-    state = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for _, t in tensors.values())
-    known = _HASHED.get(model.hf_model)
-    if known is None or known[0] != state:
-        found = hashlib.blake2b(digest_size=8)
-        for name, weights in tensors.values():
-            found.update(f"{name}{tuple(weights.shape)}{weights.dtype}".encode())
-            found.update(weights.detach().cpu().flatten().view(torch.uint8).numpy().data)
-        known = _HASHED[model.hf_model] = state, found.hexdigest()
-    return known[1]
