@@ -17,9 +17,10 @@ from attnviz.settings import settings
 from attnviz.trace import Trace
 from attnviz.ui import say, work
 from attnviz.ui.components.framed import framed
+from attnviz.ui.focus import Focus
 from attnviz.ui.jobs import Job
+from attnviz.ui.pickers import segments
 from attnviz.ui.python_lines import bertviz_lines
-from attnviz.ui.selection import Focus
 from attnviz.ui.session import selection, text_of
 from attnviz.ui.theme import theme
 
@@ -67,14 +68,13 @@ class Wanted:
 
 def kind_picker() -> str:
     """Which view; kept while other pages are looked at."""
-    current = st.session_state.get(_KIND, "head")
-    st.session_state["bertviz-kind"] = current
+    current: str = st.session_state.get(_KIND, "head")
 
-    def picked() -> None:
-        st.session_state[_KIND] = st.session_state["bertviz-kind"] or current
+    def use(kind: str) -> None:
+        st.session_state[_KIND] = kind
 
-    st.segmented_control("View", list(TITLES), key="bertviz-kind", format_func=TITLES.__getitem__, on_change=picked)
-    return cast(str, current)
+    segments("View", TITLES, current, key="bertviz-kind", use=use)
+    return current
 
 
 def what_counts(kind: str) -> None:

@@ -19,15 +19,16 @@ from attnviz.settings import settings
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.components.gallery import Pair, gallery
+from attnviz.ui.focus import Focus
 from attnviz.ui.head_choice import choice
 from attnviz.ui.jobs import Job
 from attnviz.ui.python_lines import SIDE
 from attnviz.ui.reading import palette_of
-from attnviz.ui.selection import SAVED, SCORES, Focus
-from attnviz.ui.session import select, selection, stores
+from attnviz.ui.selection import SAVED, SCORES
+from attnviz.ui.session import select, selection
 from attnviz.ui.titles import SCORE_TITLES
 from attnviz.ui.views import score_caption
-from attnviz.ui.work import digest, finished
+from attnviz.ui.work import digest, once
 
 _PIXELS = 650_000  # of all thumbnails together: under 900 kB in what goes to the browser
 _LEAST_SIDE = 16
@@ -39,17 +40,12 @@ def overview_for(trace: Trace, focus: Focus) -> Overview:
     name = chosen.model or settings().default_model
     saved = chosen.text if chosen.model == SAVED else ""  # files of one text may differ in model and edits
     key = (name, "overview", digest(trace.text), digest(trace.source_text), chosen.chat, saved, site, view)
-    found = stores().traces.get(key)
-    if found is not None:
-        return cast(Overview, found)
 
     def compute(job: Job) -> Overview:
         job.report("looking at every head", 0.0)
-        made = overview(trace, site=site, view=view, side=side_of(trace, site), progress=job.step)
-        stores().traces.put(key, made)
-        return made
+        return overview(trace, site=site, view=view, side=side_of(trace, site), progress=job.step)
 
-    return cast(Overview, finished(("overview", *key), "Looking at every head", compute))
+    return cast(Overview, once(key, "Looking at every head", compute))
 
 
 def side_of(trace: Trace, site: str | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -19,7 +19,8 @@ from attnviz.tokens import Token
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.components.gallery import Pair
-from attnviz.ui.selection import SCORES, Focus
+from attnviz.ui.focus import Focus
+from attnviz.ui.pickers import segments, tokens_picker
 from attnviz.ui.session import act, select, selection
 from attnviz.ui.titles import SCORE_TITLES
 
@@ -65,8 +66,8 @@ def controls(trace: Trace, focus: Focus, scores: Scores) -> None:
     """Order, score and filters, in a row."""
     now, score = choice(), selection().score
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        _segments("order", "Order", tuple(_ORDERS), _ORDERS, now.order, lambda value: choose(order=value))
-        _segments("score", "Score", SCORES, SCORE_TITLES, score, _use_score)
+        segments("Order", _ORDERS, now.order, key="gallery-order", use=lambda value: choose(order=value))
+        segments("Score", SCORE_TITLES, score, key="gallery-score", use=_use_score)
         st.session_state["gallery-lowest"] = score in now.lowest
         others = tuple(name for name in now.lowest if name != score)
         st.toggle(
@@ -106,20 +107,6 @@ def _show_all() -> None:
     choose(layers=None, bound=None, only="")
 
 
-def _segments(
-    name: str, title: str, options: Sequence[str], titles: dict[str, str], current: str, use: Callable[[str], None]
-) -> None:
-    key = f"gallery-{name}"
-    st.session_state[key] = current
-    st.segmented_control(
-        title,
-        options,
-        key=key,
-        format_func=titles.__getitem__,
-        on_change=lambda: use(st.session_state[key] or current),
-    )
-
-
 def _layer_filter(info: ModelInfo, focus: Focus) -> None:
     last = info.layers_of(info.site(focus.head.site)) - 1
     if last < 1:
@@ -155,15 +142,13 @@ def _score_filter(scores: Scores, score: str) -> None:
 
 def _token_set(name: str, tokens: Sequence[Token], chosen: Sequence[int], one: int) -> None:
     """The tokens that attention is measured between; none chosen stands for the one selected."""
-    key = f"gallery-{name}"
-    st.session_state[key] = [i for i in chosen if i < len(tokens)]
-    st.multiselect(
+    tokens_picker(
         f"{name.capitalize()} of the score",
-        range(len(tokens)),
-        key=key,
-        format_func=lambda i: f"{i} {tokens[i].text}",
+        tokens,
+        chosen,
+        key=f"gallery-{name}",
+        use=lambda positions: select(**{name: positions}),
         placeholder=f"{one} {tokens[one].text}, the selected one",
-        on_change=lambda: select(**{name: tuple(sorted(st.session_state[key]))}),
         help="Tokens can also be marked in the text or on the map of Explore.",
     )
 

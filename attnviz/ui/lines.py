@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import streamlit as st
@@ -18,29 +17,25 @@ from attnviz.trace import Trace
 from attnviz.ui import say, views, work
 from attnviz.ui.components.lines import lines as lines_component
 from attnviz.ui.export import export_bar
+from attnviz.ui.focus import Focus
 from attnviz.ui.jobs import Job
+from attnviz.ui.pickers import held, share_slider
 from attnviz.ui.python_lines import lines_lines
-from attnviz.ui.selection import Focus
-from attnviz.ui.session import select, selection, stores, text_of
+from attnviz.ui.session import select, selection, text_of
 from attnviz.ui.theme import theme
-from attnviz.ui.titles import SCORE_TITLES, grid_words
 
 _ONE = "lines-one-query"
 
 
 def head_chooser(trace: Trace, focus: Focus, scores: Scores) -> None:
     """Every head, coloured by the chosen score; a click takes one in or out. Below, what was chosen."""
-    score = selection().score
-    views.head_matrix(
+    views.score_grid(
+        trace,
         scores,
-        focus.head,
-        key="grid",
-        value_name=SCORE_TITLES[score].lower(),
+        selection().score,
+        focus,
         purpose="Pick one to draw its lines too, or to leave them out again.",
-        limit=math.inf if score == "distance" else 1.0,
         max_height=330,
-        title=", ".join([grid_words(trace, score, focus), run_words(trace), trace.info.name]),
-        file_name=f"heads-{score}",
         on_pick=lambda layer, head: _toggle(focus, Head(layer, head, focus.head.site)),
     )
     head, layer = focus.head, focus.head.layer
@@ -91,26 +86,12 @@ def _toggle(focus: Focus, head: Head) -> None:
 
 def share_controls(focus: Focus) -> bool:
     """How much of the attention the lines hold, and whether of the selected query alone; returns the latter."""
-    st.session_state["lines-share"] = round(selection().share * 100)
-    # A widget's own state would not survive a look at another page.
-    st.session_state["lines-one"] = st.session_state.get(_ONE, False)
-
-    def switched() -> None:
-        st.session_state[_ONE] = st.session_state["lines-one"]
-
     left, right = st.columns([3, 2], vertical_alignment="center", gap="medium")
-    left.slider(
-        "Attention that the lines hold",
-        5,
-        100,
-        step=1,
-        format="%d%%",
-        key="lines-share",
-        help="The fewest lines are drawn that hold this share of the attention of all chosen heads together.",
-        on_change=lambda: select(share=st.session_state["lines-share"] / 100),
-    )
-    right.toggle("Only the selected query", key="lines-one", on_change=switched)
-    return bool(st.session_state["lines-one"])
+    with left:
+        words = "The fewest lines are drawn that hold this share of the attention of all chosen heads together."
+        share_slider("Attention that the lines hold", key="lines-share", help=words)
+    hold = held(_ONE, False, key="lines-one")
+    return right.toggle("Only the selected query", key="lines-one", on_change=hold)
 
 
 def edges_of(trace: Trace, focus: Focus, one: bool) -> Edges:
@@ -119,17 +100,12 @@ def edges_of(trace: Trace, focus: Focus, one: bool) -> Edges:
     name = chosen.model or settings().default_model
     texts = (work.digest(trace.text), work.digest(trace.source_text))
     key = (name, "lines", *texts, chosen.text, chosen.chat, focus.heads, query, focus.view)
-    found = stores().traces.get(key)
-    if found is None:
 
-        def find(job: Job) -> Edges:
-            job.report("going through the heads", 0.0)
-            made = strongest_edges(trace, focus.heads, query=query, share=1.0, view=focus.view, progress=job.step)
-            stores().traces.put(key, made)
-            return made
+    def find(job: Job) -> Edges:
+        job.report("going through the heads", 0.0)
+        return strongest_edges(trace, focus.heads, query=query, share=1.0, view=focus.view, progress=job.step)
 
-        found = work.finished(("lines", *key), "Finding the strongest lines", find)
-    return cast(Edges, found).holding(chosen.share)
+    return cast(Edges, work.once(key, "Finding the strongest lines", find)).holding(chosen.share)
 
 
 def picture(trace: Trace, focus: Focus, edges: Edges) -> None:

@@ -19,7 +19,6 @@ from attnviz.models import Model
 from attnviz.ui import work
 from attnviz.ui.jobs import Job
 from attnviz.ui.selection import Selection
-from attnviz.ui.session import stores
 from attnviz.view import Sinks
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -125,16 +124,11 @@ def resting(chosen: Selection) -> Sinks:
 
 def summary(model_name: str, key: str, run: str, choice: Choice, *, label: str | None = None) -> Summary:
     """Means over a corpus's texts, or over those of one label, with intervals; kept with the model's other results."""
-    of = (model_name, "corpus", key, run, shelf().done(key, run), choice, label)
-    found = stores().traces.get(of)
-    if found is not None:
-        return cast(Summary, found)
+    of = (model_name, "corpus-summary", key, run, shelf().done(key, run), choice, label)
 
     def make(job: Job) -> Summary:
         job.report("drawing texts again and again", 0.0)
         results = (r for r in shelf().results(key, run) if label is None or r.label == label)
-        made = Summary.of(results, choice)
-        stores().traces.put(of, made)
-        return made
+        return Summary.of(results, choice)
 
-    return cast(Summary, work.finished(("corpus-summary", *of), "Intervals over texts", make))
+    return cast(Summary, work.once(of, "Intervals over texts", make))

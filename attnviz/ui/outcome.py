@@ -8,7 +8,8 @@ from attnviz.models import Model
 from attnviz.text import visible
 from attnviz.trace import Trace
 from attnviz.ui import say
-from attnviz.ui.selection import Focus, Selection
+from attnviz.ui.focus import Focus
+from attnviz.ui.selection import Selection
 from attnviz.ui.session import text_of
 from attnviz.ui.texts import other_field
 from attnviz.ui.work import similarity_for

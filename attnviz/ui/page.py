@@ -12,9 +12,9 @@ from streamlit.runtime.pages_manager import PagesManager
 from attnviz.models import Model
 from attnviz.trace import Trace
 from attnviz.ui import say, texts, work
+from attnviz.ui.focus import Focus, fitted, pinned
 from attnviz.ui.frame import model_facts, model_picker
 from attnviz.ui.reading import reading_panel
-from attnviz.ui.selection import Focus
 from attnviz.ui.session import page, saved_trace, selection, show, take_notes
 
 
@@ -86,8 +86,8 @@ def traced(opening: Opening) -> Trace:
 
 def focus_on(opening: Opening, trace: Trace) -> Focus:
     """What of the trace is looked at and how, as the Selection says and the trace allows; shown in the address."""
-    focus, problems = selection().fit(trace)
-    show(selection().at(focus))
+    focus, problems = fitted(selection(), trace)
+    show(pinned(selection(), focus))
     with opening.share:
         texts.share()
     say.notes([*take_notes(), *problems])

@@ -8,7 +8,6 @@ import streamlit as st
 
 from attnviz.export import about
 from attnviz.figures.labels import head_words, model_words, run_words
-from attnviz.figures.palette import DIVERGING
 from attnviz.figures.products import product_map
 from attnviz.products import Products, query_key
 from attnviz.tokens import Token
@@ -16,8 +15,10 @@ from attnviz.trace import Trace
 from attnviz.ui import say, views
 from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
+from attnviz.ui.focus import Focus
+from attnviz.ui.head_map import signed
+from attnviz.ui.pickers import dropdown
 from attnviz.ui.python_lines import products_lines
-from attnviz.ui.selection import Focus
 from attnviz.ui.session import select, selection, text_of
 from attnviz.ui.theme import theme
 
@@ -46,22 +47,10 @@ def _head_picker(trace: Trace, focus: Focus) -> None:
     """Layer and head, where there is no grid to pick them from."""
     head = focus.head
     layers = list(trace.layers(head.site))
-    st.session_state["products-layer"], st.session_state["products-head"] = head.layer, head.head
+    heads = range(trace.layer(head.layer, head.site).n_heads)
     with st.container(horizontal=True):
-        st.selectbox(
-            "Layer",
-            layers,
-            key="products-layer",
-            width=140,
-            on_change=lambda: select(layer=st.session_state["products-layer"]),
-        )
-        st.selectbox(
-            "Head",
-            range(trace.layer(head.layer, head.site).n_heads),
-            key="products-head",
-            width=140,
-            on_change=lambda: select(head=st.session_state["products-head"]),
-        )
+        dropdown("Layer", layers, head.layer, key="products-layer", use=lambda i: select(layer=i), width=140)
+        dropdown("Head", heads, head.head, key="products-head", use=lambda i: select(head=i), width=140)
 
 
 def _rows(products: Products, key: int) -> list[int]:
@@ -85,9 +74,7 @@ def _map(products: Products, keys: tuple[Token, ...], shown: list[int], focus: F
         row_axis="key",
         col_axis="dimension",
         value_name="product",
-        palettes={theme: list(stops) for theme, stops in DIVERGING.items()},
-        low=-reach,
-        high=reach,
+        **signed(reach)._asdict(),
         selected=(row, int(np.abs(values[row]).argmax())),
         label="Products of query and key, keys down and dimensions across. Pick a cell to select its key.",
         cell="free",

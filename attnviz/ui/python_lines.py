@@ -15,7 +15,8 @@ from attnviz.bertviz_views import Kind
 from attnviz.edits import Head
 from attnviz.settings import settings
 from attnviz.text import visible
-from attnviz.ui.selection import SAVED, Focus, Selection
+from attnviz.ui.focus import Focus
+from attnviz.ui.selection import SAVED, Selection
 from attnviz.view import Sinks, View
 
 SIDE = 48  # of a thumbnail, where nothing else is asked for

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from attnviz.figures.labels import KIND_WORDS
 from attnviz.figures.palette import PALETTES
 from attnviz.trace import Trace
-from attnviz.ui.selection import SCALES, Focus
+from attnviz.ui.focus import Focus
+from attnviz.ui.pickers import dropdown, pills, tokens_picker
 from attnviz.ui.session import select, selection
-from attnviz.units import UNITS
-from attnviz.view import SINK_KINDS, SINKING
+from attnviz.view import SINK_KINDS
 
 UNIT_TITLES = {"token": "Tokens", "word": "Words", "sentence": "Sentences"}
 SINKING_TITLES = {
@@ -25,13 +27,13 @@ SCALE_TITLES = {"sqrt": "Square root", "linear": "Linear", "log": "Logarithmic"}
 def reading_panel(trace: Trace, focus: Focus) -> None:
     """Units, sinks and colours in the sidebar; they hold on all pages."""
     chosen = selection()
-    _choice("unit", "Read by", UNITS, UNIT_TITLES, chosen.unit)
-    _choice("sinks", "Sinks", SINKING, SINKING_TITLES, chosen.sinks, help=_SINKS_HELP)
+    _choice("unit", "Read by", UNIT_TITLES, chosen.unit)
+    _choice("sinks", "Sinks", SINKING_TITLES, chosen.sinks, help=_SINKS_HELP)
     if chosen.sinks in ("hide", "renormalise"):
         _sink_kinds(trace, focus)
     with st.expander("Colours"):
-        _choice("scale", "Scale", SCALES, SCALE_TITLES, chosen.scale)
-        _choice("palette", "Palette", tuple(PALETTES), {name: name.capitalize() for name in PALETTES}, chosen.palette)
+        _choice("scale", "Scale", SCALE_TITLES, chosen.scale)
+        _choice("palette", "Palette", {name: name.capitalize() for name in PALETTES}, chosen.palette)
 
 
 _SINKS_HELP = (
@@ -41,41 +43,29 @@ _SINKS_HELP = (
 )
 
 
-def _choice(
-    name: str, title: str, options: tuple[str, ...], titles: dict[str, str], current: str, help: str | None = None
-) -> None:
-    st.session_state[f"read-{name}"] = current
-    st.selectbox(
-        title,
-        options,
-        key=f"read-{name}",
-        format_func=titles.__getitem__,
-        help=help,
-        on_change=lambda: select(**{name: st.session_state[f"read-{name}"]}),
-    )
+def _choice(name: str, title: str, titles: dict[str, str], current: str, help: str | None = None) -> None:
+    dropdown(title, titles, current, key=f"read-{name}", use=lambda value: select(**{name: value}), help=help)
 
 
 def _sink_kinds(trace: Trace, focus: Focus) -> None:
     chosen = selection()
-    st.session_state["read-kinds"] = list(chosen.kinds)
-    st.pills(
-        "Taken as sinks",
-        SINK_KINDS,
-        key="read-kinds",
-        selection_mode="multi",
-        format_func=lambda kind: KIND_WORDS[kind].capitalize(),
-        on_change=lambda: select(kinds=tuple(k for k in SINK_KINDS if k in st.session_state["read-kinds"])),
-    )
-    keys = trace.axes(focus.head.site)[1]
-    st.session_state["read-sunk"] = [i for i in chosen.sunk if i < len(keys)]
-    st.multiselect(
+    kinds_picker("Taken as sinks", chosen.kinds, key="read-kinds")
+    tokens_picker(
         "And these tokens",
-        range(len(keys)),
+        trace.axes(focus.head.site)[1],
+        chosen.sunk,
         key="read-sunk",
-        format_func=lambda i: f"{i} {keys[i].text}",
+        use=lambda positions: select(sunk=positions),
         placeholder="None",
-        on_change=lambda: select(sunk=tuple(sorted(st.session_state["read-sunk"]))),
     )
+
+
+def kinds_picker(
+    title: str, chosen: Sequence[str], *, key: str, least: tuple[str, ...] = (), help: str | None = None
+) -> None:
+    """Which keys count as sinks; `least` where none is left."""
+    titles: dict[str, str] = {kind: KIND_WORDS[kind].capitalize() for kind in SINK_KINDS}
+    pills(title, titles, chosen, key=key, use=lambda kinds: select(kinds=kinds or least), help=help)
 
 
 def palette_of(name: str) -> dict[str, list[str]]:

@@ -23,8 +23,18 @@ _ACTED, _LATE = "attnviz_acted", "attnviz_late_url"
 _PAGE, _ENDED, _LEFT = "attnviz_page", "attnviz_run_ended", "attnviz_left_urls"
 _LEFT_SECONDS = 10.0  # how long an address that was replaced is remembered
 _QUEUED_SECONDS = 0.5  # a run that starts so soon after another was asked for before that one ended
-TEXTS = ("text", "other", "second", "filling", "donor")  # fields of the Selection that hold keys of texts
-_NO_PLACE: dict[str, Any] = {"query": None, "key": None, "queries": (), "keys": (), "sunk": (), "window": None}
+DRAFTS = ("study", "gaze", "course", "feedback")  # fields of the Selection that hold keys of drafts
+TEXTS = ("text", "other", "second", "filling", "donor")  # and of texts
+_NO_PLACE: dict[str, Any] = {
+    "query": None,
+    "key": None,
+    "queries": (),
+    "keys": (),
+    "sunk": (),
+    "window": None,
+    "emphasised": (),
+    "ignored": (),
+}
 _NO_HEAD: dict[str, Any] = {
     "layer": None,
     "head": None,
@@ -70,7 +80,7 @@ def selection() -> Selection:
     if _SELECTION not in st.session_state or (params and params not in known):
         shared = {name: params.pop(f"with_{name}", "")[: settings().max_chars] for name in TEXTS}
         chosen, problems = Selection.from_params(params)
-        for name in TEXTS:
+        for name in (*TEXTS, *DRAFTS):
             key = getattr(chosen, name)
             saved = name == "text" and chosen.model == SAVED
             kept = stores().saved.get((SAVED, key)) if saved else stores().texts.get(key)

@@ -8,7 +8,7 @@ from attnviz.heads import Scores
 from attnviz.trace import Trace
 from attnviz.ui import python_lines
 from attnviz.ui.export import export_bar
-from attnviz.ui.selection import Focus
+from attnviz.ui.focus import Focus
 from attnviz.ui.session import selection, text_of
 from attnviz.ui.theme import theme
 from attnviz.ui.titles import SCORE_TITLES

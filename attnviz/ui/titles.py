@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attnviz.trace import Trace
-from attnviz.ui.selection import Focus
+from attnviz.ui.focus import Focus
 from attnviz.view import Seen
 
 SCORE_TITLES = {

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import streamlit as st
 
 from attnviz.edits import Head
 from attnviz.figures.labels import head_words, model_words, run_words, sink_words, unit_words
@@ -18,8 +17,10 @@ from attnviz.tokens import Token
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.components import matrix, token_strip
+from attnviz.ui.focus import Focus
+from attnviz.ui.head_map import head_matrix, rising, round_up
+from attnviz.ui.pickers import dropdown, segments
 from attnviz.ui.reading import palette_of
-from attnviz.ui.selection import SCORES, Focus
 from attnviz.ui.session import select, selection
 from attnviz.ui.titles import SCORE_TITLES, grid_words, read_words
 from attnviz.units import Units
@@ -72,19 +73,29 @@ def strip(trace: Trace, focus: Focus) -> None:
 
 def _query_strip(queries: Sequence[Token], focus: Focus, units: Units) -> None:
     """Queries that are not the keys: what the model wrote, untinted, to choose the query from."""
+    plain_strip(
+        units,
+        queries,
+        key="query-strip",
+        selected=units.at(focus.query),
+        label=f"What the decoder reads. Pick a {focus.view.unit} to make it the query.",
+        link=_LINK,
+        on_pick=lambda unit: select(**_picked(units, unit, "query")),
+    )
+
+
+def plain_strip(units: Units, tokens: Sequence[Token], *, selected: int | None, **options: Any) -> None:
+    """A text without tints, to pick a unit from; `options` are those of `token_strip`."""
     token_strip(
         units.labels,
         np.zeros(len(units), np.float32),
-        key="query-strip",
-        **flow(units, queries),
+        **flow(units, tokens),
         palettes=palette_of(selection().palette),
         high=1.0,
-        selected=units.at(focus.query),
+        selected=selected,
         target=None,
-        label=f"What the decoder reads. Pick a {focus.view.unit} to make it the query.",
         value_name="",
-        link=_LINK,
-        on_pick=lambda unit: select(**_picked(units, unit, "query")),
+        **options,
     )
 
 
@@ -105,43 +116,34 @@ def flow(units: Units, tokens: Sequence[Token]) -> dict[str, Any]:
     }
 
 
-def site_picker(info: ModelInfo, current: str | None) -> None:
-    """Which attention of an encoder-decoder to look at."""
-    if len(info.sites) > 1:
-        st.session_state["site"] = current
-        st.segmented_control(
-            "Attention",
-            info.sites,
-            key="site",
-            format_func=SITE_TITLES.__getitem__,
-            on_change=lambda: select(site=st.session_state["site"] or current),
-        )
+def site_picker(
+    info: ModelInfo,
+    current: str | None,
+    *,
+    sites: Sequence[str] = (),
+    key: str = "site",
+    use: Callable[[str], None] = lambda site: select(site=site),
+) -> None:
+    """Which attention of an encoder-decoder to look at, or which of some `sites`; nothing where there is one."""
+    sites = sites or info.sites
+    if len(sites) > 1:
+        segments("Attention", {site: SITE_TITLES[site] for site in sites}, current, key=key, use=use)
 
 
 def score_picker(current: str) -> str:
     """What colours the grid of heads."""
-    st.session_state["score"] = current
-    st.selectbox(
-        "All heads, coloured by",
-        SCORES,
-        key="score",
-        format_func=SCORE_TITLES.__getitem__,
-        on_change=lambda: select(score=st.session_state["score"]),
-    )
+    dropdown("All heads, coloured by", SCORE_TITLES, current, key="score", use=lambda name: select(score=name))
     return current
 
 
 def grid(trace: Trace, scores: Scores, score: str, focus: Focus) -> None:
-    """Every head of the model, layers down and heads across, coloured by the chosen score."""
-    head_matrix(
+    """Every head of the model by the chosen score, and what that is."""
+    score_grid(
+        trace,
         scores,
-        focus.head,
-        key="grid",
-        value_name=SCORE_TITLES[score].lower(),
+        score,
+        focus,
         purpose="Pick one to see its map.",
-        limit=math.inf if score == "distance" else 1.0,
-        title=", ".join([grid_words(trace, score, focus), run_words(trace), trace.info.name]),
-        file_name=f"heads-{score}",
         on_pick=lambda layer, head: select(layer=layer, head=head),
     )
     say.caption(
@@ -152,41 +154,27 @@ def grid(trace: Trace, scores: Scores, score: str, focus: Focus) -> None:
     )
 
 
-def head_matrix(
+def score_grid(
+    trace: Trace,
     scores: Scores,
-    selected: Head,
+    score: str,
+    focus: Focus,
     *,
-    key: str,
-    value_name: str,
     purpose: str,
-    limit: float = 1.0,
     max_height: int = 400,
-    title: str,
-    file_name: str,
     on_pick: Callable[[int, int], None],
 ) -> None:
-    """A number for every head as a map of colours from zero to a round number, `limit` at most.
-
-    scores   [layer, head]; NaN where there is no head
-    purpose  what a pick does and what it is for, as a sentence for those who hear the page
-    """
-    matrix(
+    """Every head of the model, layers down and heads across, coloured by a score; all but distances are shares."""
+    head_matrix(
         scores,
-        key=key,
-        row_labels=[str(i) for i in range(scores.shape[0])],
-        col_labels=[str(i) for i in range(scores.shape[1])],
-        row_axis="layer",
-        col_axis="head",
-        value_name=value_name,
-        palettes=palette_of(selection().palette),
-        low=0.0,
-        high=round_up(float(np.nanmax(scores, initial=0.0)), limit),
-        selected=(selected.layer, selected.head),
-        label=f"All heads, layers down and heads across. {purpose}",
-        cell="free",
+        focus.head,
+        key="grid",
+        purpose=purpose,
+        value_name=SCORE_TITLES[score].lower(),
+        colours=rising(scores, limit=math.inf if score == "distance" else 1.0),
         max_height=max_height,
-        title=title,
-        file_name=file_name,
+        title=", ".join([grid_words(trace, score, focus), run_words(trace), trace.info.name]),
+        file_name=f"heads-{score}",
         on_pick=on_pick,
     )
 
@@ -310,11 +298,3 @@ def _box_value(seen: Seen, box: Window) -> float:
 
 def _counted(count: int, one: str, many: str) -> str:
     return f"the {count} {many}" if count > 1 else f"the {one}"
-
-
-def round_up(value: float, limit: float = 1.0) -> float:
-    """The next of 1, 2, 5 times a power of ten, so that a colour scale ends on a round number; at most `limit`."""
-    if not value > 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return min(limit, next(step * power for step in (1, 2, 5, 10) if step * power >= value * 0.999))

@@ -18,8 +18,9 @@ from attnviz.settings import settings
 from attnviz.text import check_text
 from attnviz.trace import Trace
 from attnviz.ui import say
+from attnviz.ui.focus import Focus
 from attnviz.ui.jobs import Job
-from attnviz.ui.selection import SAVED, Focus, Selection
+from attnviz.ui.selection import SAVED, Selection
 from attnviz.ui.session import stores, text_of
 
 _JOBS, _FAILED, _LAST = "attnviz_jobs", "attnviz_failed", "attnviz_last_trace"
@@ -95,37 +96,43 @@ def scores_for(trace: Trace, chosen: Selection, focus: Focus) -> heads.Scores:
         return heads.attention_between(trace, focus.queries, focus.keys, site=site, view=view)
     name = chosen.model or settings().default_model
     opened = chosen.text if chosen.model == SAVED else ""  # two files may hold one text
-    key = (name, chosen.score, digest(trace.text), digest(trace.source_text), chosen.chat, opened, site, view, place)
-    found = stores().traces.get(key)
-    if found is not None:
-        return cast(np.ndarray, found)
+    of = (digest(trace.text), digest(trace.source_text), chosen.chat, opened, site, view, place)
 
     def compute(job: Job) -> heads.Scores:
         job.report("scoring every head", 0.0)
         if between:
-            made = heads.attention_between(trace, focus.queries, focus.keys, site=site, view=view)
-        else:
-            made = heads.scores(trace, [chosen.score], site=site, view=view, progress=job.step)[chosen.score]
-        stores().traces.put(key, made)
-        return made
+            return heads.attention_between(trace, focus.queries, focus.keys, site=site, view=view)
+        return heads.scores(trace, [chosen.score], site=site, view=view, progress=job.step)[chosen.score]
 
-    return cast(np.ndarray, finished(("scores", *key), "Scoring every head", compute))
+    return cast(np.ndarray, once((name, "scores", chosen.score, *of), "Scoring every head", compute))
 
 
 def similarity_for(model: Model, trace: Trace, other: str) -> float:
     """The cosine of the trace's text with another text."""
     key = (model.name, "similarity", digest(trace.text), digest(other))
-    found = stores().traces.get(key)
-    if found is not None:
-        return cast(float, found)
 
     def compare(job: Job) -> float:
         check_length(model, other, False)
-        made = model.measure(Similarity(other), trace.text)
+        return model.measure(Similarity(other), trace.text)
+
+    return cast(float, once(key, "Comparing", compare))
+
+
+def once(key: tuple[Hashable, ...], title: str, make: Callable[[Job], Any]) -> Any:
+    """What `make` gives, from the cache or as a job that is waited for in view; then kept for all.
+
+    key   all that it depends on: the model's name, what it is, and of what
+    """
+    found = stores().traces.get(key)
+    if found is not None:
+        return found
+
+    def run(job: Job) -> Any:
+        made = make(job)
         stores().traces.put(key, made)
         return made
 
-    return cast(float, finished(key, "Comparing", compare))
+    return finished((key[1], *key), title, run)
 
 
 def digest(text: str) -> str:

@@ -8,12 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from attnviz.embedded import EMBEDDED
 from attnviz.models import Model
 from attnviz.settings import settings
 from attnviz.ui import boxes, say, work
 from attnviz.ui.comparison.pair import Run
-from attnviz.ui.selection import COMPARISONS
+from attnviz.ui.pickers import other_model, segments
 from attnviz.ui.session import examples, select, selection, stores, text_of
 
 TITLES = {"texts": "Two texts", "models": "Two models", "templates": "Two templates"}
@@ -34,14 +33,13 @@ _TEMPLATES = {
 def mode_picker() -> str:
     """What is compared."""
     current = selection().comparison
-    st.session_state["comparison"] = current
-    st.segmented_control(
+    segments(
         "Compare",
-        COMPARISONS,
+        TITLES,
+        current,
         key="comparison",
-        format_func=TITLES.__getitem__,
+        use=lambda mode: select(comparison=mode, **_SAME_HEAD),
         label_visibility="collapsed",
-        on_change=lambda: select(comparison=st.session_state["comparison"] or current, **_SAME_HEAD),
     )
     return current
 
@@ -52,7 +50,7 @@ _SAME_HEAD: dict[str, Any] = {"other_layer": None, "other_head": None}
 def form(mode: str) -> None:
     """The texts and the button that compares; what was typed stays, whatever comes of it."""
     if mode == "models":
-        _model_field()
+        other_model("Second model", key="compare-model", **_SAME_HEAD)
     names = {"texts": ("text", "second"), "models": ("text",), "templates": ("text", "second", "filling")}[mode]
     sent = {name: _BOXES[name] for name in names}
     boxes.catch_up(sent)
@@ -72,29 +70,6 @@ def form(mode: str) -> None:
                 help="What is typed here counts from this press on; before it, another page would lose it.",
             )
     boxes.complain()
-
-
-def _model_field() -> None:
-    """The second model: an embedded one, one opened in this session, or any that is named."""
-    current = selection().other_model
-    opened: list[str] = st.session_state.get("models-opened", [])
-    options = dict.fromkeys([*EMBEDDED, *opened[-8:], *([current] if current else [])])
-    st.session_state["compare-model"] = current or None
-
-    def chose() -> None:
-        work.retry()
-        select(other_model=(st.session_state["compare-model"] or "").strip()[:300], **_SAME_HEAD)
-
-    st.selectbox(
-        "Second model",
-        list(options),
-        index=None,
-        key="compare-model",
-        accept_new_options=True,
-        placeholder="Choose one, or type a Hugging Face id or a folder",
-        format_func=lambda name: EMBEDDED[name].title if name in EMBEDDED else name,
-        on_change=chose,
-    )
 
 
 def runs(mode: str, model: Model) -> tuple[Run, Run] | None:

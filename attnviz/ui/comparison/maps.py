@@ -16,7 +16,6 @@ from attnviz.export import about
 from attnviz.figures.attention import attention_map
 from attnviz.figures.comparison import both_sink_words, difference_map, lone_words
 from attnviz.figures.labels import head_words, model_words, run_words, unit_words
-from attnviz.figures.palette import DIVERGING
 from attnviz.figures.pooling import block_of, largest_of_blocks
 from attnviz.trace import Trace
 from attnviz.ui import say
@@ -24,11 +23,12 @@ from attnviz.ui.comparison.lines import difference_lines, map_lines
 from attnviz.ui.comparison.pair import Pair, Run, facts
 from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
+from attnviz.ui.focus import Focus
+from attnviz.ui.head_map import round_up, signed
 from attnviz.ui.reading import SCALE_TITLES, palette_of
-from attnviz.ui.selection import Focus, Window
+from attnviz.ui.selection import Window
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
-from attnviz.ui.views import round_up
 from attnviz.view import Seen, View
 
 Places = Sequence[int | None]  # for each unit of an axis, the unit of the first run's axis, if it has one
@@ -150,9 +150,7 @@ def difference_view(pair: Pair, focus: Focus, seen: tuple[Seen, Seen]) -> None:
         seen[0],
         key="map-difference",
         value_name="difference",
-        palettes=DIVERGING,
-        low=-most,
-        high=most,
+        **signed(most)._asdict(),
         label="The second run's attention minus the first's, queries down and keys across. Pick a cell to select its "
         "query and key.",
         title=f"Second minus first, {_heads(pair)}",

@@ -16,9 +16,9 @@ from attnviz.export import about
 from attnviz.heads import Scores
 from attnviz.trace import Trace
 from attnviz.ui import say, work
+from attnviz.ui.focus import Focus
 from attnviz.ui.jobs import Job
-from attnviz.ui.selection import Focus
-from attnviz.ui.session import selection, stores
+from attnviz.ui.session import selection
 from attnviz.view import View
 
 _OF_THE_VIEW = ("unit", "sinks", "sink_kinds", "sink_tokens")  # the same in both runs
@@ -171,14 +171,9 @@ def _scored(pair: Pair, what: tuple[Any, ...], compute: Callable[[Job], Scores])
     texts = [text for trace in (pair.first, pair.second) for text in (trace.text, trace.source_text)]
     names = [run.name for run in pair.runs]
     key = (names[0], *what, names[1], *map(work.digest, texts), *(run.chat for run in pair.runs), pair.view)
-    found = stores().traces.get(key)
-    if found is not None:
-        return cast(Scores, found)
 
-    def job(job: Job) -> Scores:
+    def run(job: Job) -> Scores:
         job.report("comparing every head", 0.0)
-        made = compute(job)
-        stores().traces.put(key, made)
-        return made
+        return compute(job)
 
-    return cast(Scores, work.finished((what[0], *key), "Comparing", job))
+    return cast(Scores, work.once(key, "Comparing", run))

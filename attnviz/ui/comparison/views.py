@@ -24,10 +24,11 @@ from attnviz.ui import say
 from attnviz.ui.comparison.lines import divergence_lines
 from attnviz.ui.comparison.pair import Pair, divergence, facts, nearest
 from attnviz.ui.export import export_bar
-from attnviz.ui.selection import Focus
+from attnviz.ui.focus import Focus
+from attnviz.ui.head_map import head_matrix
+from attnviz.ui.pickers import segments
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
-from attnviz.ui.views import head_matrix
 from attnviz.units import Units
 
 _STYLE = (Path(__file__).resolve().parents[3] / "assets/compare/aligned.css").read_text("utf-8")
@@ -141,16 +142,21 @@ def _named(scores: Scores, title: str, current: Head, pick: Pick, *, key: str = 
     order = np.argsort(scores if least else -scores, axis=None)[: min(_MOST, int(np.isfinite(scores).sum()))]
     places = [divmod(int(at), scores.shape[1]) for at in order]
     found = {Head(*place): float(scores[place]) for place in places}
-    key = f"named-{key}"
     plain = Head(current.layer, current.head)
-    st.session_state[key] = plain if plain in found else None
 
-    def chose() -> None:
-        head = st.session_state[key] or plain
+    def use(head: Head | None) -> None:
+        head = head or plain
         pick(head.layer, head.head)
 
-    st.pills(
-        title, list(found), key=key, format_func=lambda head: f"{head} {found[head]:.3f}", on_change=chose, wrap=True
+    segments(
+        title,
+        found,
+        plain if plain in found else None,
+        key=f"named-{key}",
+        use=use,
+        words=lambda head: f"{head} {found[head]:.3f}",
+        apart=True,
+        wrap=True,
     )
 
 

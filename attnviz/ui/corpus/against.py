@@ -12,12 +12,9 @@ import streamlit as st
 
 from attnviz.corpus import Comparison, Result, compare, compare_paired
 from attnviz.corpus.changes import LEAST_TEXTS
-from attnviz.embedded import EMBEDDED
 from attnviz.errors import ShapeError
 from attnviz.figures.corpus import change_grid, choice_words, widest
-from attnviz.figures.palette import DIVERGING
 from attnviz.ui import say, work
-from attnviz.ui.components import matrix
 from attnviz.ui.corpus.lines import change_lines
 from attnviz.ui.corpus.looked import Looked, labels_of
 from attnviz.ui.corpus.running import measuring
@@ -25,10 +22,11 @@ from attnviz.ui.corpus.subject import Subject
 from attnviz.ui.corpus.tables import of_label, run_facts
 from attnviz.ui.corpus.texts import corpora
 from attnviz.ui.export import export_bar
+from attnviz.ui.head_map import head_matrix, round_up, signed
 from attnviz.ui.jobs import Job
-from attnviz.ui.session import select, selection, stores
+from attnviz.ui.pickers import dropdown, other_model, segments
+from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
-from attnviz.ui.views import round_up
 
 RATE = 0.05
 _NEAREST = 5  # heads that are listed where none changed
@@ -57,17 +55,17 @@ class Sides:
 def against(looked: Looked) -> None:
     """What to compare with, and once both sides are measured what differs."""
     st.markdown("#### Compare")
-    kinds = [kind for kind in KINDS if kind != "labels" or len(labels_of(looked.subject)) > 1]
+    kinds = {kind: title for kind, title in KINDS.items() if kind != "labels" or len(labels_of(looked.subject)) > 1}
     wanted = selection().against or ("corpus" if selection().other_corpus else "")
     current = wanted if wanted in kinds else None
-    st.session_state["corpus-against"] = current
-    st.segmented_control(
+    segments(
         "Compare with",
         kinds,
+        current,
         key="corpus-against",
-        format_func=KINDS.__getitem__,
+        use=lambda kind: select(against=kind or ""),
+        free=True,
         label_visibility="collapsed",
-        on_change=lambda: select(against=st.session_state["corpus-against"] or ""),
     )
     if current is None:
         say.caption("Do heads do the same on other texts, on texts of another label, or in another model?")
@@ -83,15 +81,15 @@ def _corpora(looked: Looked) -> Sides | None:
     if not names:
         say.caption("There are no other texts here yet: paste or upload them above, then come back to these.")
         return None
-    st.session_state["corpus-other"] = key if key in names else None
-    st.selectbox(
+    dropdown(
         "Other texts",
-        list(names),
-        index=None,
+        names,
+        key if key in names else None,
         key="corpus-other",
-        format_func=lambda key: names.get(key, key),
+        use=lambda key: select(other_corpus=key or ""),
+        words=lambda key: names.get(key, key),
+        index=None,
         placeholder="Choose other texts",
-        on_change=lambda: select(other_corpus=st.session_state["corpus-other"] or ""),
     )
     if key not in names:
         if key and key != subject.known.key:
@@ -132,7 +130,7 @@ def _labels(looked: Looked) -> Sides | None:
 
 def _models(looked: Looked) -> Sides | None:
     subject, name = looked.subject, selection().other_model
-    _model_field(subject.name)
+    other_model("Other model", key="corpus-model", but=subject.name)
     if not name or name == subject.name:
         say.caption(
             "Choose a model of the same architecture, such as a checkpoint and what was fine-tuned from it: heads are "
@@ -154,28 +152,6 @@ def _models(looked: Looked) -> Sides | None:
     other = measuring(Subject.of(name, model, subject.known.key, subject.site, selection()), which="-other")
     titles = subject.model.info.name, model.info.name
     return Sides(subject, other, None, titles if titles[0] != titles[1] else (subject.name, name))
-
-
-def _model_field(own: str) -> None:
-    current = selection().other_model
-    opened: list[str] = st.session_state.get("models-opened", [])
-    options = [name for name in dict.fromkeys([*EMBEDDED, *opened[-8:], current]) if name and name != own]
-    st.session_state["corpus-model"] = current if current in options else None
-
-    def chose() -> None:
-        work.retry()
-        select(other_model=(st.session_state["corpus-model"] or "").strip()[:300])
-
-    st.selectbox(
-        "Other model",
-        options,
-        index=None,
-        key="corpus-model",
-        accept_new_options=True,
-        placeholder="Choose one, or type a Hugging Face id or a folder",
-        format_func=lambda name: EMBEDDED[name].title if name in EMBEDDED else name,
-        on_change=chose,
-    )
 
 
 def _changes(looked: Looked, sides: Sides) -> None:
@@ -226,22 +202,14 @@ def _changes(looked: Looked, sides: Sides) -> None:
 
 
 def _map(looked: Looked, apart: np.ndarray, sides: Sides) -> None:
-    most = round_up(widest(apart))
-    matrix(
+    head_matrix(
         apart.astype(np.float32),
+        looked.head,
         key="corpus-change-map",
-        row_labels=[str(i) for i in range(apart.shape[0])],
-        col_labels=[str(i) for i in range(apart.shape[1])],
-        row_axis="layer",
-        col_axis="head",
+        what="The difference of the two means",
+        purpose="Pick a head to see its texts.",
         value_name="difference",
-        palettes=DIVERGING,
-        low=-most,
-        high=most,
-        selected=(looked.head.layer, looked.head.head),
-        label="The difference of the two means, layers down and heads across. Pick a head to see its texts.",
-        cell="free",
-        max_height=400,
+        colours=signed(round_up(widest(apart))),
         title=f"{choice_words(looked.choice)}: {sides.names[1]} minus {sides.names[0]}",
         file_name="corpus-changes",
         on_pick=lambda layer, head: select(layer=layer, head=head),
@@ -289,17 +257,12 @@ def _compared(looked: Looked, sides: Sides) -> Comparison:
     """Compared once, and kept."""
     measured = [(side.name, *side.id, side.done) for side in (sides.first, sides.second)]
     of = (sides.first.name, "corpus-compared", *measured, sides.labels, looked.choice)
-    found = stores().traces.get(of)
-    if found is None:
 
-        def make(job: Job) -> Comparison:
-            job.report("reading results", 0.0)
-            made = (compare_paired if sides.paired else compare)(*sides.results(), looked.choice)
-            stores().traces.put(of, made)
-            return made
+    def make(job: Job) -> Comparison:
+        job.report("reading results", 0.0)
+        return (compare_paired if sides.paired else compare)(*sides.results(), looked.choice)
 
-        found = work.finished(("corpus-compared", *of), "Comparing", make)
-    return cast(Comparison, found)
+    return cast(Comparison, work.once(of, "Comparing", make))
 
 
 def _lines(looked: Looked, sides: Sides) -> str:

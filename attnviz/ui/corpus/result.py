@@ -17,11 +17,11 @@ from attnviz.ui.corpus.looked import Looked
 from attnviz.ui.corpus.tables import OverTexts, facts, head_values, of_label, over_texts
 from attnviz.ui.export import export_bar
 from attnviz.ui.flow.showing import show_figure
+from attnviz.ui.head_map import head_matrix
 from attnviz.ui.jobs import Job
 from attnviz.ui.measuring import shelf, summary
 from attnviz.ui.session import select, selection, stores
 from attnviz.ui.theme import theme
-from attnviz.ui.views import head_matrix
 
 _MOST_OUTLIERS = 6
 _EXCERPT = 140  # characters
@@ -147,20 +147,15 @@ def _over_texts(looked: Looked) -> OverTexts:
     """The selected head over the texts, read once and kept."""
     subject, choice, head, label = looked.subject, looked.choice, looked.head, looked.label
     of = (subject.name, "corpus-head", *subject.id, subject.done, choice, head, label)
-    found = stores().traces.get(of)
-    if found is None:
 
-        def read(job: Job) -> OverTexts:
-            job.report("reading results", 0.0)
-            made = OverTexts(
-                head_values(of_label(subject.id, label), head, choice),
-                outliers(of_label(subject.id, label), head, choice, most=_MOST_OUTLIERS),
-            )
-            stores().traces.put(of, made)
-            return made
+    def read(job: Job) -> OverTexts:
+        job.report("reading results", 0.0)
+        return OverTexts(
+            head_values(of_label(subject.id, label), head, choice),
+            outliers(of_label(subject.id, label), head, choice, most=_MOST_OUTLIERS),
+        )
 
-        found = work.finished(of, "Reading results", read)
-    return cast(OverTexts, found)
+    return cast(OverTexts, work.once(of, "Reading results", read))
 
 
 def _outliers(looked: Looked, far: pd.DataFrame) -> None:

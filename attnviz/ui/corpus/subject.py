@@ -10,8 +10,9 @@ from attnviz.errors import HeadError
 from attnviz.figures.labels import KIND_WORDS
 from attnviz.heads import DETECTORS
 from attnviz.models import Model
+from attnviz.ui.focus import start_head
 from attnviz.ui.measuring import resting, shelf
-from attnviz.ui.selection import Selection, start_head
+from attnviz.ui.selection import Selection
 from attnviz.view import Sinks
 
 

@@ -16,6 +16,7 @@ from attnviz.ui import say, work
 from attnviz.ui.corpus.upload import upload
 from attnviz.ui.jobs import Job
 from attnviz.ui.measuring import own_corpus, shelf
+from attnviz.ui.pickers import dropdown, held, segments
 from attnviz.ui.session import act, select, selection
 
 SOURCES = {"here": "Texts that are here", "paste": "Paste texts", "file": "Upload a file"}
@@ -28,14 +29,13 @@ _MOST_SEEN = 12  # corpora that a session's list names
 def source_picker() -> str:
     """Where texts come from: one of SOURCES."""
     source: str = st.session_state.setdefault(_SOURCE, "here")
-    st.session_state["corpus-source"] = source
-    st.segmented_control(
+    segments(
         "Texts",
         SOURCES,
+        source,
         key="corpus-source",
-        format_func=SOURCES.__getitem__,
+        use=_turn_to,
         label_visibility="collapsed",
-        on_change=lambda: _turn_to(st.session_state["corpus-source"] or source),
     )
     return source
 
@@ -85,17 +85,17 @@ def _here(model: Model, *, listed: bool) -> str:
     if not listed:
         return key
     names = corpora(model)
-    st.session_state["corpus-choice"] = key if key in names else None
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.selectbox(
+        dropdown(
             "Texts that are here",
-            list(names),
-            index=0 if key in names else None,
+            names,
+            key if key in names else None,
             key="corpus-choice",
-            format_func=lambda key: names.get(key, key),
+            use=lambda key: _choose(key or own),
+            words=lambda key: names.get(key, key),
+            index=0 if key in names else None,
             placeholder="Choose texts",
             label_visibility="collapsed",
-            on_change=lambda: _choose(st.session_state["corpus-choice"] or own),
         )
         if key in names:
             st.download_button(
@@ -122,18 +122,11 @@ def _turn_to(source: str) -> None:
 
 
 def _paste() -> None:
-    st.session_state["corpus-paste"] = st.session_state.get(_DRAFT, "")
-
-    def keep() -> None:
-        st.session_state[_DRAFT] = st.session_state["corpus-paste"]
-
-    st.text_area(
-        "Texts, one a line",
-        key="corpus-paste",
-        height=160,
-        placeholder="One text a line. What is typed here stays until you leave AttnViz.",
-        on_change=keep,
+    hold, words = (
+        held(_DRAFT, "", key="corpus-paste"),
+        "One text a line. What is typed here stays until you leave AttnViz.",
     )
+    st.text_area("Texts, one a line", key="corpus-paste", height=160, placeholder=words, on_change=hold)
     typed = st.session_state.get(_DRAFT, "")
     _taking(
         lambda: ("paste", work.digest(st.session_state["corpus-paste"])),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from attnviz.flow.target import Target
 from attnviz.models import Model
 from attnviz.ui import say, work
 from attnviz.ui.flow.target import Subject
+from attnviz.ui.pickers import held, pills
 from attnviz.units import Unit
 from attnviz.view import Sinks
 
@@ -134,6 +135,13 @@ def sinks_switch(subject: Subject) -> None:
     )
 
 
+def yardsticks_picker(
+    chosen: Sequence[str], *, key: str, use: Callable[[tuple[str, ...]], None], help: str | None = None
+) -> None:
+    """Any of the yardsticks."""
+    pills("Yardsticks", YARDSTICKS, chosen, key=key, use=use, help=help)
+
+
 def stand_ins() -> StandIns:
     """What was typed last."""
     words = _BETWEEN.split(st.session_state.get(_WORDS, ""))
@@ -142,13 +150,6 @@ def stand_ins() -> StandIns:
 
 def stand_ins_box() -> None:
     """A popover to type what yardsticks put in a token's place."""
-    st.session_state["flow-words"] = st.session_state.get(_WORDS, "")
-    st.session_state["flow-neutral"] = st.session_state.get(_NEUTRAL, "")
-
-    def kept() -> None:
-        st.session_state[_WORDS] = st.session_state["flow-words"]
-        st.session_state[_NEUTRAL] = st.session_state["flow-neutral"]
-
     with st.popover("Yardstick options", icon=":material/tune:"):
         st.text_area(
             "Words to resample from",
@@ -156,14 +157,14 @@ def stand_ins_box() -> None:
             height=100,
             max_chars=20 * MOST_WORDS,
             placeholder="One a line, or with commas between. Left empty, the model draws.",
-            on_change=kept,
+            on_change=held(_WORDS, "", key="flow-words"),
         )
         st.text_input(
             "Neutral token",
             key="flow-neutral",
             max_chars=40,
             placeholder="Left empty: the mask token, or “the”",
-            on_change=kept,
+            on_change=held(_NEUTRAL, "", key="flow-neutral"),
         )
         say.caption("Each is one token of the model. A word is taken with the space before it where that is one token.")
 

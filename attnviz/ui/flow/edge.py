@@ -13,10 +13,11 @@ from attnviz.edits import Head
 from attnviz.errors import InputError, Unsupported
 from attnviz.flow import contributions, logits
 from attnviz.flow.run import Block, Run
-from attnviz.ui.flow.keeping import kept, run_of
+from attnviz.ui.flow.keeping import run_of
 from attnviz.ui.flow.target import Subject
+from attnviz.ui.focus import Focus
 from attnviz.ui.jobs import Job
-from attnviz.ui.selection import Focus
+from attnviz.ui.kept import kept
 
 TO_TARGET = "to the target"
 

@@ -19,9 +19,10 @@ from attnviz.flow.run import Run
 from attnviz.flow.yardsticks import Effects, yardstick
 from attnviz.trace import Trace
 from attnviz.ui.flow.asking import YARDSTICKS, Given, hashable
-from attnviz.ui.flow.keeping import ids_of, kept, run_of, too_long
+from attnviz.ui.flow.keeping import ids_of, run_of, too_long
 from attnviz.ui.flow.target import Subject
 from attnviz.ui.jobs import Job
+from attnviz.ui.kept import kept
 from attnviz.view import Sinks
 
 Options = Mapping[str, Any]  # of `methods.steps`

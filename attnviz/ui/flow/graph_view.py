@@ -19,7 +19,9 @@ from attnviz.ui.flow.lines import graph_lines
 from attnviz.ui.flow.picked import edge_view
 from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.flow.target import Subject, source_levels, state_words
-from attnviz.ui.selection import GRAPHS, Focus
+from attnviz.ui.focus import Focus
+from attnviz.ui.pickers import dropdown, held, segments, share_slider
+from attnviz.ui.selection import GRAPHS
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
 
@@ -52,49 +54,41 @@ def graph_view(subject: Subject, focus: Focus) -> None:
 def _controls(subject: Subject) -> tuple[finding.Options, DeltaGenerator]:
     """The widgets above the graph: the options of its method, and the place where it says how it is drawn."""
     chosen = selection()
-    st.session_state["flow-method"] = _method(subject)
-    st.session_state["flow-share"] = round(chosen.share * 100)
     first, second, third, fourth = st.columns([3, 3, 3, 2], gap="medium")
-    first.selectbox(
-        "Edges by",
-        GRAPHS,
-        key="flow-method",
-        format_func=lambda name: METHODS[name].title,
-        help=METHODS[_method(subject)].words,
-        on_change=lambda: select(method=st.session_state["flow-method"]),
-    )
+    method = _method(subject)
+    with first:
+        dropdown(
+            "Edges by",
+            {name: METHODS[name].title for name in GRAPHS},
+            method,
+            key="flow-method",
+            use=lambda name: select(method=name),
+            help=METHODS[method].words,
+        )
     levels = finding.levels_of(subject.trace)
-    st.session_state["flow-level"] = len(levels) - 1 if chosen.level is None else chosen.level
-    second.selectbox(
-        "State to explain",
-        range(1, len(levels)),
-        key="flow-level",
-        format_func=lambda level: levels[level] + (" (the last)" if level == len(levels) - 1 else ""),
-        on_change=lambda: _to_level(st.session_state["flow-level"], len(levels) - 1),
-    )
+    last = len(levels) - 1
+    with second:
+        dropdown(
+            "State to explain",
+            range(1, len(levels)),
+            last if chosen.level is None else chosen.level,
+            key="flow-level",
+            use=lambda level: _to_level(level, last),
+            words=lambda level: levels[level] + (" (the last)" if level == last else ""),
+        )
     with third:
         return _share_and_options(subject), fourth
 
 
 def _share_and_options(subject: Subject) -> finding.Options:
-    st.slider(
+    share_slider(
         "Share of each layer's mass",
-        5,
-        100,
-        step=1,
-        format="%d%%",
         key="flow-share",
         help="In each layer, the fewest edges that hold this share of its mass are drawn, as far as drawn ones join "
         "them to the target. So all together may hold more than this, or less: how much stands above the graph.",
-        on_change=lambda: select(share=st.session_state["flow-share"] / 100),
     )
     if _method(subject) != "routes":
         return {}
-    st.session_state["flow-threshold"] = st.session_state.get(_LEAST, 0.0)
-
-    def chose() -> None:
-        st.session_state[_LEAST] = st.session_state["flow-threshold"]
-
     with st.popover("Options", icon=":material/tune:"):
         least = st.slider(
             "Least importance",
@@ -103,7 +97,7 @@ def _share_and_options(subject: Subject) -> finding.Options:
             step=0.005,
             format="%.3f",
             key="flow-threshold",
-            on_change=chose,
+            on_change=held(_LEAST, 0.0, key="flow-threshold"),
             help="Edges that bring a state less than this are not followed, as in the paper, where it is 0.01 or so. "
             "At 0 all are.",
         )
@@ -122,13 +116,14 @@ def _drawn_as(graph: Graph, place: DeltaGenerator) -> str:
     """The canvas, or where the edges are few a Sankey diagram instead, as was chosen last."""
     if not 0 < len(graph.edges) <= MOST_SANKEY_EDGES:
         return _CANVAS
-    st.session_state["flow-as"] = st.session_state.get(_AS, _CANVAS)
+    current: str = st.session_state.get(_AS, _CANVAS)
 
-    def chose() -> None:
-        st.session_state[_AS] = st.session_state["flow-as"] or _CANVAS
+    def use(name: str | None) -> None:
+        st.session_state[_AS] = name or _CANVAS
 
-    place.segmented_control("Drawn as", (_CANVAS, _SANKEY), key="flow-as", on_change=chose)
-    return str(st.session_state["flow-as"] or _CANVAS)
+    with place:
+        segments("Drawn as", (_CANVAS, _SANKEY), current, key="flow-as", use=use, free=True)
+    return current
 
 
 def _canvas(subject: Subject, focus: Focus, graph: Graph) -> None:

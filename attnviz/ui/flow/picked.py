@@ -19,7 +19,8 @@ from attnviz.ui.export import export_bar
 from attnviz.ui.flow.edge import TO_TARGET, Edge, heads_for, promoted_for
 from attnviz.ui.flow.lines import edge_lines
 from attnviz.ui.flow.target import Subject
-from attnviz.ui.selection import Focus
+from attnviz.ui.focus import Focus
+from attnviz.ui.pickers import held, segments
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
 
@@ -100,19 +101,14 @@ def edge_words(subject: Subject, edge: Edge) -> str:
 def _pick(order: pd.DataFrame, head: Head) -> None:
     shown = [int(index) for index in order["head"][:_CHIPS]]
     shown += [head.head] if head.head not in shown else []
-    st.session_state["flow-head"] = head.head
-
-    def chose() -> None:
-        chosen = st.session_state["flow-head"]
-        if chosen is not None:
-            select(head=chosen)
-
-    st.pills(
+    segments(
         "Head, the strongest first",
         shown,
+        head.head,
         key="flow-head",
-        format_func=lambda index: f"L{head.layer}H{index}",
-        on_change=chose,
+        use=lambda index: select(head=index),
+        words=lambda index: f"L{head.layer}H{index}",
+        apart=True,
     )
 
 
@@ -161,15 +157,10 @@ def promoted(subject: Subject, focus: Focus, edge: Edge | None = None) -> None:
 
 
 def _whole_head() -> bool:
-    st.session_state["flow-whole-head"] = st.session_state.get(_WHOLE, False)
-
-    def switched() -> None:
-        st.session_state[_WHOLE] = st.session_state["flow-whole-head"]
-
     return st.toggle(
         "The head's whole output",
         key="flow-whole-head",
-        on_change=switched,
+        on_change=held(_WHOLE, False, key="flow-whole-head"),
         help="Off: only what the head moves along this edge. On: what it writes at the query, from all keys.",
     )
 

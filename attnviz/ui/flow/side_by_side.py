@@ -88,23 +88,16 @@ def _asked_for(subject: Subject) -> tuple[str, ...]:
     of = (*subject.run, subject.target)
     asked = st.session_state.get(_ASKED, {})
     # Another target asks for nothing by itself: a yardstick takes seconds.
-    st.session_state["flow-yardsticks"] = list(asked["hows"]) if asked.get("of") == of else []
+    hows: tuple[str, ...] = asked["hows"] if asked.get("of") == of else ()
 
-    def chose() -> None:
-        st.session_state[_ASKED] = {"of": of, "hows": tuple(st.session_state["flow-yardsticks"])}
+    def chose(hows: tuple[str, ...]) -> None:
+        st.session_state[_ASKED] = {"of": of, "hows": hows}
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.pills(
-            "Yardsticks",
-            tuple(asking.YARDSTICKS),
-            key="flow-yardsticks",
-            selection_mode="multi",
-            format_func=asking.YARDSTICKS.__getitem__,
-            on_change=chose,
-            help="What really becomes of the outcome when one token is taken away: a run for each token, some seconds.",
-        )
+        words = "What really becomes of the outcome when one token is taken away: a run for each token, some seconds."
+        asking.yardsticks_picker(hows, key="flow-yardsticks", use=chose, help=words)
         asking.stand_ins_box()
-    return tuple(how for how in asking.YARDSTICKS if how in chosen)
+    return hows
 
 
 def _effects(subject: Subject, hows: Sequence[str]) -> tuple[dict[str, Effects], dict[str, asking.Given]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from attnviz.flow.target import Target
@@ -14,12 +13,12 @@ from attnviz.settings import settings
 from attnviz.text import visible
 from attnviz.trace import KEPT_TOKENS, Trace
 from attnviz.ui import say, work
-from attnviz.ui.components import token_strip
-from attnviz.ui.reading import palette_of
-from attnviz.ui.selection import Focus, Selection
+from attnviz.ui.focus import Focus
+from attnviz.ui.pickers import dropdown
+from attnviz.ui.selection import Selection
 from attnviz.ui.session import select, selection, show, text_of
 from attnviz.ui.texts import other_field
-from attnviz.ui.views import flow
+from attnviz.ui.views import plain_strip
 from attnviz.units import Units, units_of
 from attnviz.view import View
 
@@ -175,17 +174,12 @@ def chooser(subject: Subject) -> None:
         level = {"level": None} if at_source else {}
         select(goal=units.edges[unit + 1] - 1, answer=None, foil=None, **level)
 
-    token_strip(
-        units.labels,
-        np.zeros(len(units), np.float32),
+    plain_strip(
+        units,
+        trace.tokens,
         key="goal-strip",
-        **flow(units, trace.tokens),
-        palettes=palette_of(selection().palette),
-        high=1.0,
         selected=None if subject.goal is None else units.at(subject.goal),
         selected_word=f"explained {units.unit}",
-        target=None,
-        value_name="",
         label=f"The text. Pick a {units.unit} to explain {'its state' if pooled else 'what is predicted there'}.",
         link="flow",
         on_pick=pick,
@@ -220,32 +214,33 @@ def _predicted(subject: Subject) -> None:
 
     answer = likely[0] if chosen.answer is None else chosen.answer
     foils: list[int | None] = [None, *(i for i in options if i != answer)]
-    st.session_state["flow-answer"] = answer
-    st.session_state["flow-foil"] = chosen.foil if chosen.foil in foils else None
+
+    def explain(token: int) -> None:
+        foil = selection().foil
+        select(answer=token, foil=None if foil == token else foil)
+
     left, right = st.columns(2, gap="medium")
-    left.selectbox(
-        "Predicted here" if filled else "Predicted next",
-        options,
-        key="flow-answer",
-        format_func=words,
-        help="The token whose prediction is explained: the likeliest ten, and what the text really has there.",
-        on_change=lambda: select(answer=st.session_state["flow-answer"], foil=_other_than("flow-answer")),
-    )
-    right.selectbox(
-        "Rather than",
-        foils,
-        key="flow-foil",
-        format_func=words,
-        placeholder="Nothing: its log-probability",
-        help="With another token, what is explained is the difference of both logits.",
-        on_change=lambda: select(foil=st.session_state["flow-foil"]),
-    )
-
-
-def _other_than(key: str) -> int | None:
-    """The foil, unless it was made the answer."""
-    foil = selection().foil
-    return None if foil == st.session_state[key] else foil
+    with left:
+        dropdown(
+            "Predicted here" if filled else "Predicted next",
+            options,
+            answer,
+            key="flow-answer",
+            use=explain,
+            words=words,
+            help="The token whose prediction is explained: the likeliest ten, and what the text really has there.",
+        )
+    with right:
+        dropdown(
+            "Rather than",
+            foils,
+            chosen.foil if chosen.foil in foils else None,
+            key="flow-foil",
+            use=lambda token: select(foil=token),
+            words=words,
+            help="With another token, what is explained is the difference of both logits.",
+            placeholder="Nothing: its log-probability",
+        )
 
 
 def _vocabulary(subject: Subject) -> int:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from attnviz.errors import InputError, Unsupported
@@ -28,6 +29,7 @@ from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.flow.side_by_side import WITHOUT_WORDS
 from attnviz.ui.flow.target import Subject
 from attnviz.ui.jobs import Job
+from attnviz.ui.kept import kept
 from attnviz.ui.session import selection
 from attnviz.ui.theme import theme
 from attnviz.view import View
@@ -42,7 +44,6 @@ def texts_view(subject: Subject) -> None:
         return
     with st.expander("On a set of texts", expanded=_ASKED in st.session_state):
         st.session_state["flow-texts"] = st.session_state.get(_TYPED, "")
-        st.session_state["flow-texts-hows"] = list(st.session_state.get(_HOWS, ("delete",)))
         st.text_area(
             "Texts, one a line",
             key="flow-texts",
@@ -51,14 +52,8 @@ def texts_view(subject: Subject) -> None:
             on_change=_keep,
         )
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            st.pills(
-                "Yardsticks",
-                tuple(asking.YARDSTICKS),
-                key="flow-texts-hows",
-                selection_mode="multi",
-                format_func=asking.YARDSTICKS.__getitem__,
-                on_change=_keep,
-            )
+            hows = st.session_state.get(_HOWS, ("delete",))
+            asking.yardsticks_picker(hows, key="flow-texts-hows", use=lambda hows: _keep())
             st.button("Run on these texts", key="flow-texts-run", type="primary", on_click=_ask, args=(subject,))
         say.caption("Read as the page reads its own text: its units, sinks, chat template and yardstick options.")
         of, texts, hows = st.session_state.get(_ASKED, ((), (), ()))
@@ -130,10 +125,14 @@ def _results(subject: Subject, typed: Sequence[str], hows: Sequence[str]) -> Non
     def make(job: Job) -> pd.DataFrame:
         return over_texts([_one(model, batch, i, job) for i in range(n_texts)], absolute=True)
 
-    found = cast(pd.DataFrame, keeping.kept(subject, (subject.name, "flow-texts", *batch.key), "On every text", make))
+    found = cast(pd.DataFrame, kept(subject, (subject.name, "flow-texts", *batch.key), "On every text", make))
     look, title = theme(), f"Mean agreement over {n_texts} texts"
+
+    def figure() -> go.Figure:
+        return agreement_map(found, theme=look, title=title)
+
     st.markdown(f"**{title}**")
-    show_figure(agreement_map(found, theme=look, title=title), "flow-texts-map")
+    show_figure(figure(), "flow-texts-map")
     st.dataframe(found, hide_index=True, key="flow-texts-table", column_config=_NUMBERS)
     say.caption(
         *left_out,
@@ -144,14 +143,9 @@ def _results(subject: Subject, typed: Sequence[str], hows: Sequence[str]) -> Non
         "Texts where a pair has no number are skipped and counted.",
         "Sizes are compared, not signs. The yardsticks are no more the truth than the methods.",
     )
-    export_bar(
-        "agreement over texts",
-        lambda: agreement_map(found, theme=look, title=title),
-        lambda: found,
-        texts_lines(selection(), subject, batch),
-        about={"model": model.name, "texts": n_texts, "yardsticks": list(hows), "unit": batch.unit, "chat": batch.chat},
-        key="flow-texts",
-    )
+    facts = {"model": model.name, "texts": n_texts, "yardsticks": list(hows), "unit": batch.unit, "chat": batch.chat}
+    python = texts_lines(selection(), subject, batch)
+    export_bar("agreement over texts", figure, lambda: found, python, about=facts, key="flow-texts")
 
 
 def _one(model: Model, batch: asking.Batch, i: int, job: Job) -> dict[str, np.ndarray]:

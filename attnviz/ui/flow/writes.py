@@ -12,19 +12,17 @@ from attnviz.errors import InputError, Unsupported
 from attnviz.export import about
 from attnviz.figures.attribution import attribution_bars, attribution_map, head_scores, lens_map
 from attnviz.figures.labels import model_words, run_words
-from attnviz.figures.palette import DIVERGING
 from attnviz.text import visible
-from attnviz.ui import say
-from attnviz.ui.components import matrix
+from attnviz.ui import say, views
 from attnviz.ui.export import export_bar
 from attnviz.ui.flow import finding, picked
 from attnviz.ui.flow.lines import attribution_lines, lens_lines
 from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.flow.target import Subject, goal_words
-from attnviz.ui.selection import Focus
+from attnviz.ui.focus import Focus
+from attnviz.ui.head_map import head_matrix, round_up, signed
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
-from attnviz.ui.views import SITE_TITLES, round_up
 
 _LIKELIEST = 5  # tokens a layer
 _NUMBERS = {"probability": st.column_config.NumberColumn(format="%.4f")}
@@ -56,7 +54,8 @@ def _parts(subject: Subject, focus: Focus, found: finding.Written) -> None:
     look, title = theme(), f"What writes the {found.title}"
     with left:
         st.markdown("**What each head writes directly**")
-        site = _site_picker(sites, focus.head.site)
+        site = focus.head.site if focus.head.site in sites else sites[-1]
+        views.site_picker(subject.trace.info, site, sites=sites, key="flow-site")
         _heads(subject, focus, found, site)
     with right:
         st.markdown("**What each layer writes**")
@@ -85,21 +84,6 @@ def _parts(subject: Subject, focus: Focus, found: finding.Written) -> None:
     picked.promoted(subject, focus)
 
 
-def _site_picker(sites: list[str], current: str | None) -> str:
-    """Which heads of an encoder-decoder's decoder are shown; its encoder writes to no logit itself."""
-    site = current if current in sites else sites[-1]
-    if len(sites) > 1:
-        st.session_state["flow-site"] = site
-        st.segmented_control(
-            "Attention",
-            sites,
-            key="flow-site",
-            format_func=SITE_TITLES.__getitem__,
-            on_change=lambda: select(site=st.session_state["flow-site"] or site),
-        )
-    return site
-
-
 def _heads(subject: Subject, focus: Focus, found: finding.Written, site: str) -> None:
     scores = head_scores(found.parts, site)
     most = round_up(float(np.nanmax(np.abs(scores), initial=0.0)), limit=np.inf)
@@ -107,21 +91,14 @@ def _heads(subject: Subject, focus: Focus, found: finding.Written, site: str) ->
     own = (head.site or site) == site and head.layer < scores.shape[0] and head.head < scores.shape[1]
     place = {"query": subject.goal} if site != "encoder" else {}
     named = {"site": site} if len(subject.trace.info.sites) > 1 else {}
-    matrix(
+    head_matrix(
         scores,
+        head if own else None,
         key="flow-attribution",
-        row_labels=[str(i) for i in range(scores.shape[0])],
-        col_labels=[str(i) for i in range(scores.shape[1])],
-        row_axis="layer",
-        col_axis="head",
+        what="What every head writes to the logits",
+        purpose="Pick one to select it.",
         value_name="logits",
-        palettes={name: list(stops) for name, stops in DIVERGING.items()},
-        low=-most,
-        high=most,
-        selected=(head.layer, head.head) if own else None,
-        label="What every head writes to the logits, layers down and heads across. Pick one to select it.",
-        cell="free",
-        max_height=400,
+        colours=signed(most),
         title=f"What each head writes, {found.title}, {subject.trace.info.name}",
         file_name="logit-attribution",
         on_pick=lambda layer, index: select(**named, layer=layer, head=index, **place),

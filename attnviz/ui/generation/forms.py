@@ -17,9 +17,10 @@ from attnviz.models import Model
 from attnviz.settings import settings
 from attnviz.trace import Trace
 from attnviz.ui import boxes, python_lines, say
+from attnviz.ui.focus import Focus
 from attnviz.ui.jobs import Job
 from attnviz.ui.page import Opening, focus_on
-from attnviz.ui.selection import Focus, Selection
+from attnviz.ui.selection import Selection
 from attnviz.ui.session import page, selection, show, stores, text_of
 from attnviz.ui.work import check_length, digest, finished
 from attnviz.units import Units

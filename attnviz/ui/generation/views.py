@@ -19,16 +19,17 @@ from attnviz.figures.pooling import block_of, largest_of_blocks
 from attnviz.generated import MOST_SHIFT, movement_frame
 from attnviz.text import visible
 from attnviz.trace import Trace
-from attnviz.ui import say
+from attnviz.ui import say, views
 from attnviz.ui.components import matrix, token_strip
 from attnviz.ui.components.scrubber import scrubber
 from attnviz.ui.export import export_bar
 from attnviz.ui.generation.forms import Written, movement_lines, step_lines
+from attnviz.ui.head_map import round_up
 from attnviz.ui.reading import palette_of
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
 from attnviz.ui.titles import SCORE_TITLES
-from attnviz.ui.views import MAP_SIDE, SITE_TITLES, flow, grid, round_up
+from attnviz.ui.views import MAP_SIDE, flow, grid
 from attnviz.units import Units
 
 _WINDOW = "attnviz_generation_window"
@@ -39,15 +40,13 @@ _SCALES = {"sqrt": "square-root", "linear": "linear", "log": "logarithmic"}
 
 def site_picker(trace: Trace, current: str | None) -> None:
     """Which attention of an encoder-decoder's decoder to look at; its encoder writes nothing."""
-    if len(trace.info.sites) > 1:
-        st.session_state["generation-site"] = current
-        st.segmented_control(
-            "Attention",
-            [site for site in trace.info.sites if site != "encoder"],
-            key="generation-site",
-            format_func=SITE_TITLES.__getitem__,
-            on_change=lambda: select(site=st.session_state["generation-site"] or current, query=selection().query),
-        )
+    views.site_picker(
+        trace.info,
+        current,
+        sites=[site for site in trace.info.sites if site != "encoder"],
+        key="generation-site",
+        use=lambda site: select(site=site, query=selection().query),
+    )
 
 
 def scrub(written: Written) -> None:

@@ -19,10 +19,13 @@ from attnviz.heads.rows import evenly
 from attnviz.models import Model
 from attnviz.settings import settings
 from attnviz.ui import measuring, say, texts
+from attnviz.ui.focus import start_head
 from attnviz.ui.page import Opening
-from attnviz.ui.selection import FACETS, LIKENESS, PROBES, start_head
+from attnviz.ui.pickers import detector_picker, segments
+from attnviz.ui.reading import kinds_picker
+from attnviz.ui.selection import PROBES
 from attnviz.ui.session import select, selection, show, take_notes
-from attnviz.view import SINK_KINDS, Sinks, View
+from attnviz.view import Sinks, View
 
 FACET_TITLES = {"detectors": "Each head", "families": "Families"}
 LIKENESS_TITLES = {"attends": "What they attend to", "writes": "What they write"}
@@ -79,6 +82,11 @@ class Asked:
     head: Head
     sinks: Sinks
     sink_in: bool
+
+    @property
+    def of(self) -> tuple[str, str]:
+        """What keys of caches start with."""
+        return (self.name, "heads")
 
     @property
     def site(self) -> str:
@@ -149,19 +157,11 @@ def asked(opening: Opening, model: Model) -> Asked:
 
 
 def _sink_picker() -> None:
-    st.session_state["heads-kinds"] = list(measuring.resting(selection()).kinds)
-
-    def chose() -> None:
-        kinds = tuple(kind for kind in SINK_KINDS if kind in st.session_state["heads-kinds"])
-        select(kinds=kinds or ("first",))
-
-    st.pills(
+    kinds_picker(
         "Taken as the sink",
-        SINK_KINDS,
+        measuring.resting(selection()).kinds,
         key="heads-kinds",
-        selection_mode="multi",
-        format_func=lambda kind: KIND_WORDS[kind].capitalize(),
-        on_change=chose,
+        least=("first",),
         help="What “without the sink” takes away. Another choice measures every text again.",
     )
 
@@ -169,38 +169,23 @@ def _sink_picker() -> None:
 def controls() -> None:
     """What the page shows, and whether the sink is in it; side by side in a horizontal container."""
     chosen = selection()
-    _segments("facet", "Shown", FACETS, FACET_TITLES, chosen.facet)
+    _segments("facet", "Shown", FACET_TITLES, chosen.facet)
     if chosen.facet == "families" or chosen.detector != "sink":  # without the sink there is none to be found
-        _segments("sink_in", "Sink", tuple(SINK_TITLES), SINK_TITLES, chosen.sink_in)
+        _segments("sink_in", "Sink", SINK_TITLES, chosen.sink_in)
     if chosen.facet == "families":
-        _segments("likeness", "Alike in what they", LIKENESS, LIKENESS_SHORT, chosen.likeness)
+        _segments("likeness", "Alike in what they", LIKENESS_SHORT, chosen.likeness)
     else:
         _detector_picker(chosen.detector)
 
 
-def _segments(name: str, title: str, options: tuple[Any, ...], titles: Mapping[Any, str], current: object) -> None:
-    key = f"heads-{name}"
-    st.session_state[key] = current
-
-    def chose() -> None:
-        value = st.session_state[key]
-        select(**{name: current if value is None else value})
-
-    st.segmented_control(title, options, key=key, format_func=titles.__getitem__, on_change=chose)
+def _segments(name: str, title: str, titles: Mapping[Any, str], current: object) -> None:
+    segments(title, titles, current, key=f"heads-{name}", use=lambda value: select(**{name: value}))
 
 
 def _detector_picker(current: str) -> None:
-    st.session_state["heads-detector"] = current
-    known = titled(current)
-    st.selectbox(
-        "Measured by",
-        (*DETECTORS, *PROBES),
-        key="heads-detector",
-        format_func=lambda name: titled(name).title,
-        on_change=lambda: select(detector=st.session_state["heads-detector"]),
-        help=say.plain(f"Here: {known.words}. Even attention scores {known.chance}. {known.source}."),
-        width=220,
-    )
+    known, titles = titled(current), {name: titled(name).title for name in (*DETECTORS, *PROBES)}
+    words = say.plain(f"Here: {known.words}. Even attention scores {known.chance}. {known.source}.")
+    detector_picker("Measured by", titles, current, key="heads-detector", help=words)
 
 
 def titled(name: str) -> Probe:

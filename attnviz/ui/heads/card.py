@@ -12,6 +12,7 @@ from attnviz.heads import DETECTORS, VARIANTS, Probed
 from attnviz.heads.labels import NONE
 from attnviz.ui import say
 from attnviz.ui.components import token_strip
+from attnviz.ui.head_map import round_up
 from attnviz.ui.heads import finding
 from attnviz.ui.heads.asking import Asked, titled
 from attnviz.ui.heads.finding import Means
@@ -20,7 +21,7 @@ from attnviz.ui.heads.known import known_words
 from attnviz.ui.reading import palette_of
 from attnviz.ui.selection import PROBES
 from attnviz.ui.session import select, selection, stores
-from attnviz.ui.views import flow, round_up
+from attnviz.ui.views import flow
 
 _LABEL_CHARS = 40
 _FEW = 20  # texts; intervals of fewer are too narrow

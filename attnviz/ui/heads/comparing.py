@@ -16,8 +16,8 @@ from attnviz.models import Model
 from attnviz.settings import settings
 from attnviz.ui import measuring
 from attnviz.ui.heads.asking import Asked
-from attnviz.ui.heads.finding import kept
 from attnviz.ui.jobs import Job
+from attnviz.ui.kept import kept
 
 FAMILY_TEXTS = 16
 
@@ -75,10 +75,10 @@ def family(ask: Asked, likeness: str, layer: int | None) -> Compared:
             pairs = heads.pattern_distance(traces, site=site, layer=alone, view=ask.view, progress=step)
         return Compared(pairs, tuple(were))
 
-    key = ("family", likeness, ask.about.key, site, alone, None if writes else ask.view)
+    key = (*ask.of, "family", likeness, ask.about.key, site, alone, None if writes else ask.view)
     size = 4 * min(whole, figures.MOST_HEADS) ** 2
     title = "What heads write" if writes else "What heads attend to"
-    return cast(Compared, kept(ask, key, title, make, nbytes=size))
+    return cast(Compared, kept(ask, key, title, make, lambda made: size))
 
 
 def _check_length(model: Model, item: Item) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,56 +11,16 @@ from scipy import stats
 
 from attnviz import heads
 from attnviz.corpus import Choice, Summary
-from attnviz.errors import AttnvizError, InputError, Unsupported
 from attnviz.heads import DETECTORS, Labelled, Probed
-from attnviz.ui import measuring, work
+from attnviz.ui import measuring
 from attnviz.ui.heads.asking import Asked
 from attnviz.ui.jobs import Job
-from attnviz.ui.session import selection, stores
+from attnviz.ui.kept import kept, kept_before
+from attnviz.ui.session import selection
 
 Floats = npt.NDArray[np.float32]
-_KEPT_BYTES = 4_096  # of a small result's Python objects
+_PROBED_BYTES = 1 << 20
 _LEVEL = 0.95
-
-
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    value: Any
-    nbytes: int
-
-
-@dataclass(frozen=True)
-class _Refused:
-    """An error without its traceback, whose frames may hold a model."""
-
-    kind: type[AttnvizError]
-    words: str
-
-
-def kept(ask: Asked, key: tuple[Any, ...], title: str, make: Callable[[Job], Any], nbytes: int = 0) -> Any:
-    """What `make` gives, from the cache or as a job that is waited for in view.
-
-    key      all that it depends on besides the model
-    raises   what `make` refuses as Unsupported, or as an InputError, so that the page can show the rest
-    """
-    of = (ask.name, "heads", *key)
-    found = stores().traces.get(of)
-    if found is None:
-
-        def run(job: Job) -> _Kept:
-            try:
-                made = make(job)
-            except (InputError, Unsupported) as error:
-                made = _Refused(type(error), str(error))
-            result = _Kept(made, _KEPT_BYTES + nbytes)
-            if stores().models.get(ask.name) is ask.model:  # else it was let go meanwhile
-                stores().traces.put(of, result)
-            return result
-
-        found = work.finished(of, title, run)
-    if isinstance(found.value, _Refused):
-        raise found.value.kind(found.value.words)
-    return found.value
 
 
 def summarised(ask: Asked) -> tuple[str, Summary]:
@@ -99,7 +58,7 @@ def of_texts(summary: Summary, detector: str) -> Means:
 
 
 def probed_key(ask: Asked) -> tuple[Any, ...]:
-    return ("probes", ask.sinks)
+    return (*ask.of, "probes", ask.sinks)
 
 
 def probed(ask: Asked) -> Probed:
@@ -109,14 +68,13 @@ def probed(ask: Asked) -> Probed:
         job.report("reading random tokens", 0.0)
         return heads.induction(ask.model, sinks=ask.sinks, progress=job.step)
 
-    return cast(Probed, kept(ask, probed_key(ask), "Probing every head", make, nbytes=1 << 20))
+    return cast(Probed, kept(ask, probed_key(ask), "Probing every head", make, lambda made: _PROBED_BYTES))
 
 
 def probed_before(ask: Asked) -> Probed | None:
     """What was probed already, of the heads that are looked at; None where nothing was, or it was refused."""
-    found = stores().traces.get((ask.name, "heads", *probed_key(ask)))
-    value = None if found is None else found.value
-    return value if isinstance(value, Probed) and value.site == ask.site else None
+    found = cast(Probed | None, kept_before(probed_key(ask)))
+    return found if found is not None and found.site == ask.site else None
 
 
 def of_samples(found: Probed, name: str) -> Means:

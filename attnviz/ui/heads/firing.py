@@ -21,14 +21,15 @@ from attnviz.tokens import Token
 from attnviz.trace import Trace
 from attnviz.ui import measuring
 from attnviz.ui.heads.asking import Asked
-from attnviz.ui.heads.finding import kept
 from attnviz.ui.jobs import Job
+from attnviz.ui.kept import kept
 from attnviz.view import Seen, Sinks
 
 Floats = npt.NDArray[np.float32]
 MOST_TOP = 5
 USUAL = 2
 _HELD = 1_000  # texts whose values are held at once, for their median
+_TOPS_BYTES, _FIRED_BYTES = 1 << 20, 1 << 17  # of every head's texts, and of one text with its row
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +120,7 @@ def fired(ask: Asked, run: str, detector: str) -> Firing:
     """Where the selected head fires, each text with a row: the strongest, or in a usual text one nearest the median."""
     choice = Choice(detector, heads.VARIANTS[ask.variant])
     shelf, key, head = measuring.shelf(), ask.about.key, ask.head
-    of = ("tops", key, run, shelf.done(key, run), choice)
+    of = (*ask.of, "tops", key, run, shelf.done(key, run), choice)
 
     def look(job: Job) -> Tops:
         job.report("looking through the texts", 0.0)
@@ -133,7 +134,7 @@ def fired(ask: Asked, run: str, detector: str) -> Firing:
 
         return tops(reported(), choice, every=-(-total // _HELD))
 
-    every = cast(Tops, kept(ask, of, "Where heads fire most", look, nbytes=1 << 20))
+    every = cast(Tops, kept(ask, of, "Where heads fire most", look, lambda made: _TOPS_BYTES))
     at = (slice(None), head.layer, head.head)
     chosen = [(int(n), float(v), False) for n, v in zip(every.numbers[at], every.values[at], strict=True) if n >= 0]
     chosen += [(int(n), float(v), True) for n, v in zip(every.usual[at], every.usual_values[at], strict=True) if n >= 0]
@@ -151,7 +152,7 @@ def fired(ask: Asked, run: str, detector: str) -> Firing:
             made[usual].append(Fired(number, item, value, query, queries[query].text, at_query, row, tuple(keys)))
         return Firing(tuple(made[False]), tuple(made[True]), float(every.median[head.layer, head.head]))
 
-    return cast(Firing, kept(ask, (*of, head), "Its texts", trace, nbytes=(MOST_TOP + USUAL) << 17))
+    return cast(Firing, kept(ask, (*of, head), "Its texts", trace, lambda made: (MOST_TOP + USUAL) * _FIRED_BYTES))
 
 
 def strongest(trace: Trace, head: Head, detector: str, variant: int, sinks: Sinks) -> tuple[int, float]:

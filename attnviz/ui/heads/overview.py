@@ -14,8 +14,8 @@ from attnviz.figures.heads import detector_map, parted, span
 from attnviz.figures.labels import model_words
 from attnviz.heads import DETECTORS, VARIANTS, Probed
 from attnviz.ui import say
-from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
+from attnviz.ui.head_map import Colours, head_matrix
 from attnviz.ui.heads import finding
 from attnviz.ui.heads.asking import Asked, titled
 from attnviz.ui.heads.finding import Means
@@ -85,20 +85,13 @@ def _map(ask: Asked, found: Means, name: str, frame: Callable[[], pd.DataFrame],
         look = {scheme: parted(scheme, low, even, high) for scheme in ("light", "dark")}
     known = titled(name)
     title = f"{known.title}{ask.site_words}, {ask.model.info.name}, {ask.about.name}"
-    matrix(
+    head_matrix(
         values,
+        ask.head,
         key="heads-map",
-        row_labels=[str(i) for i in range(values.shape[0])],
-        col_labels=[str(i) for i in range(values.shape[1])],
-        row_axis="layer",
-        col_axis="head",
+        purpose="Pick one to see what it does.",
         value_name=known.title.lower(),
-        palettes=look,
-        low=low,
-        high=high,
-        selected=(ask.head.layer, ask.head.head),
-        label="All heads, layers down and heads across. Pick one to see what it does.",
-        cell="free",
+        colours=Colours(look, low, high),
         max_height=480,
         title=title,
         file_name=f"heads-{name}",
