@@ -105,7 +105,7 @@ def _why(layer: Recorded, added: torch.Tensor, visible: torch.Tensor) -> str:
     if layer.keywords.get("sinks") is not None or getattr(layer.module, "sinks", None) is not None:
         found.append("each head has a sink that takes part of the attention")
     if layer.keywords.get("position_bias") is not None or bool((added[visible] != 0).any()):
-        found.append("a bias for the positions is added to its scores")
+        found.append("a bias (of the positions, or of an edit) is added to its scores")
     if not found:
         return "The softmax of these scores does not give the weights: this model's attention does more with them."
     return f"The softmax of these scores does not give the weights: in this model {' and '.join(found)}."

@@ -5,8 +5,8 @@
    way the tap is the kernel it stands for, so an installed model computes what it computed before.
 2. `run` opens a call in a context variable, in the thread that runs the forward. Recorders and edits live there and
    nowhere else: two threads may run different edits on one model at the same time.
-3. Inside a call, the tap hides what the call's edits knock out from the mask, records query, key, value and mask as the
-   kernel gets them, delegates the attention itself, and lets the edits change what comes back.
+3. Inside a call, the tap writes into the mask what the call's edits knock out or add to scores, records query, key,
+   value and mask as the kernel gets them, delegates the attention itself, and lets the edits change what comes back.
 4. When the call ends, an edit that never met its layer raises: a forward in another thread would have run unedited
    without a word.
 
@@ -33,7 +33,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from attnviz.edits import Edit
-from attnviz.edits.edges import blanked, masks
+from attnviz.edits.attending import Change, Changed
 from attnviz.errors import EditNotApplied, Unsupported
 from attnviz.recorded import Eager, Recorded
 
@@ -112,18 +112,18 @@ class Call:
     ) -> Any:
         place = self.place(module)
         edits = [] if place is None else self._here(place, args[0].shape[2])
-        blank = None
         given = (module, args, mask, keywords)
-        if place is not None and (hidden := _hidden(edits, place, args)) is not None:
-            recorded = _recorded(*given)
-            mask, kept, blank = masks(recorded.mask, recorded.visible(), hidden, args[0].dtype)
-            recorded = replace(recorded, mask=kept, eager=blanked(recorded.eager))
+        changed = None
+        sizes = (*args[0].shape[1:3], args[1].shape[2])
+        if place is not None and (change := Change.of(edits, *place, sizes)) is not None:
+            recorded, changed = changing(_recorded(*given), change)
+            mask = changed.kernel
             self.recorded += [(module, place, recorded)] * self.keep
         elif self.keep and (place is not None or self.places is None):
             self.recorded.append((module, place, _recorded(*given)))
         z, weights = kernel(module, *args, mask, **keywords)
-        if blank is not None:
-            z = z.masked_fill(blank.transpose(1, 2)[..., None], 0.0)
+        if changed is not None:
+            z = changed.output(z, args[2])
         if place is not None:
             for edit in edits:
                 z = edit.output(z, *place)
@@ -172,12 +172,12 @@ def run(call: Call) -> Iterator[Call]:
     call.check()
 
 
-def _hidden(edits: Sequence[Edit], place: Place, args: QKV) -> torch.Tensor | None:
-    """[head, query, key], what the edits knock out at a place together; None for nothing."""
-    (n_heads, n_query), n_key = args[0].shape[1:3], args[1].shape[2]
-    each = [edit.hidden(*place, n_heads, n_query, n_key) for edit in edits]
-    several = [hidden for hidden in each if hidden is not None]
-    return torch.stack(several).any(0) if several else None
+def changing(recorded: Recorded, change: Change) -> tuple[Recorded, Changed]:
+    """A layer's attention as it is under a change, and what the change comes to there."""
+    changed = change.on(recorded.mask, recorded.visible(), recorded.query.dtype)
+    keywords = {**recorded.keywords, **changed.keywords}
+    eager = changed.eager(recorded.eager)
+    return replace(recorded, mask=changed.recorded, eager=eager, keywords=keywords), changed
 
 
 def _recorded(module: nn.Module, args: QKV, mask: torch.Tensor | None, keywords: dict) -> Recorded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -35,6 +36,17 @@ class Head:
 
     def __str__(self) -> str:
         return f"L{self.layer}H{self.head}" if self.site is None else f"{self.site} L{self.layer}H{self.head}"
+
+
+class Mixture(NamedTuple):
+    """Weights that are mixed into the patterns of a layer.
+
+    weights   [1, 1, 1, key], float32, 0 or more, normalised later over what a query sees
+    share     [1, 1 or head, 1, 1], float32, what they get of a pattern; 0 where it stays as it is
+    """
+
+    weights: torch.Tensor
+    share: torch.Tensor
 
 
 class Edit(ABC):
@@ -84,7 +96,15 @@ class Edit(ABC):
         return z
 
     def hidden(self, site: str, layer: int, n_heads: int, n_query: int, n_key: int) -> torch.Tensor | None:
-        """What no longer reads what: boolean, True where hidden, `[head, query, key]` on the CPU; None for nothing."""
+        """What no longer reads what: boolean, `[1 or head, query, key]` on the CPU; None for nothing."""
+        return None
+
+    def bias(self, site: str, layer: int, n_heads: int, n_query: int, n_key: int) -> torch.Tensor | None:
+        """What is added to the scores of keys that are seen: float32, `[1 or head, query, key]`, CPU; None: nothing."""
+        return None
+
+    def mixture(self, site: str, layer: int, n_heads: int, n_query: int, n_key: int) -> Mixture | None:
+        """What is mixed into the patterns, on the CPU; None for nothing."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""Knocking out edges: a query that no longer reads a key, from before the softmax on.
+"""Knocking out edges, a query that no longer reads a key, and the masks that make it so, from before the softmax on.
 
 A query that is left without keys reads nothing: its pattern row and its head's output are zero, where a softmax over
 hidden keys alone would give NaN, or the mean over all keys, later ones too.
@@ -7,15 +7,17 @@ hidden keys alone would give NaN, or the mean over all keys, later ones too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
-from attnviz.edits.base import Edit, Head, Lengths, check_site, heads_of, listed, positions_of, within
-from attnviz.errors import HeadError, InputError
+from attnviz.edits.base import Edit, Head, Lengths, positions_of
+from attnviz.edits.tied import Tied, heads_or_site, named, places_of, unbound, where
+from attnviz.errors import InputError
 
-_HIDDEN = torch.finfo(torch.float16).min  # what is added to a hidden score, at most, in any dtype
+HIDDEN = torch.finfo(torch.float16).min  # what is added to a hidden score, at most, in any dtype
+_MOST = -HIDDEN / 2  # what is added to any other, at most: with this it is not yet a hidden one
 
 
 @dataclass(frozen=True)
@@ -45,93 +47,44 @@ class KnockOut(Edit):
         keys = positions_of(key, "KnockOut's key")
         if keys is None:
             raise InputError("KnockOut needs a key, or several, e.g. KnockOut(query=5, key=0); got None.")
-        check_site(site, "KnockOut's")
-        if heads is not None and site is not None:
-            raise HeadError("KnockOut takes heads, which say their own site, or a site for all of its heads; got both.")
+        object.__setattr__(self, "heads", heads_or_site(heads, site, "KnockOut"))
         object.__setattr__(self, "query", positions_of(query, "KnockOut's query"))
         object.__setattr__(self, "key", keys)
-        object.__setattr__(self, "heads", () if heads is None else heads_of(heads, "KnockOut"))
         object.__setattr__(self, "site", site)
 
     @property
     def title(self) -> str:
-        queries = "all queries" if self.query is None else _named("query", "queries", self.query)
-        heads = ", ".join(map(str, self.heads)) or f"all {self.site} heads" * bool(self.site) or "all heads"
-        return f"{_named('key', 'keys', self.key)} knocked out for {queries} in {heads}"
+        queries = "all queries" if self.query is None else named("query", "queries", self.query)
+        return f"{named('key', 'keys', self.key)} knocked out for {queries} in {where(self)}"
 
     @property
     def tied(self) -> bool:
         return True
 
     def bound(self, lengths: Lengths, values: object = None, *, prompt: bool = False) -> Edit:
-        sites = {h.site for h in self.heads} if self.heads else {self.site}
-        edges = {}
-        for site in lengths if None in sites else sites:
-            assert site is not None
-            n_query, n_key = lengths[site]
-            query = (
-                None if self.query is None else tuple(within(self.query, n_query, "KnockOut's query", prompt=prompt))
-            )
-            key = tuple(within(self.key, n_key, "KnockOut's key", prompt=prompt))
-            if site == "decoder" and query is not None and min(key) > max(query):
-                raise InputError(
-                    "A decoder's query reads no later key, so there is no edge between "
-                    f"{_named('query', 'queries', query)} and {_named('key', 'keys', key)}."
-                )
-            edges[site] = (query, key)
-        return _Edges(self, edges)
+        what = ("KnockOut's query", "KnockOut's key")
+        return _Edges(self, places_of(self, self.query, self.key, lengths, what, prompt=prompt))
 
     def hidden(self, site: str, layer: int, n_heads: int, n_query: int, n_key: int) -> torch.Tensor | None:
-        raise InputError(f"'{self.title}' is not bound to a run: pass it through `model.ready(edits, source)` first.")
+        raise unbound(self)
 
 
-@dataclass(frozen=True, eq=False)
-class _Edges(Edit):
-    """A KnockOut for one run: by site, queries (None: all) and keys, counted from the run's start."""
-
-    asked: KnockOut
-    edges: dict[str, tuple[tuple[int, ...] | None, tuple[int, ...]]]
-    first: int = 0
-
-    @property
-    def heads(self) -> tuple[Head, ...]:  # type: ignore[override]
-        return self.asked.heads
-
-    @property
-    def site(self) -> str | None:  # type: ignore[override]
-        return self.asked.site
-
-    @property
-    def title(self) -> str:
-        return self.asked.title
-
-    @property
-    def tied(self) -> bool:
-        return True
-
-    def starting(self, first: int) -> Edit:
-        return replace(self, first=first)
+class _Edges(Tied):
+    """A KnockOut for one run."""
 
     def hidden(self, site: str, layer: int, n_heads: int, n_query: int, n_key: int) -> torch.Tensor | None:
-        queries, keys = self.edges[site]
-        # A cache may hold the last keys alone (sliding windows); those of cross-attention are all there, always.
-        first_key = max(0, self.first + n_query - n_key) if site == "decoder" else 0
-        rows = torch.zeros(n_query, dtype=torch.bool)
-        rows[slice(None) if queries is None else _inside(queries, self.first, n_query)] = True
-        columns = torch.zeros(n_key, dtype=torch.bool)
-        columns[_inside(keys, first_key, n_key)] = True
-        chosen = torch.zeros(n_heads, dtype=torch.bool)
-        chosen[self.at(site, layer) if self.heads else slice(None)] = True
-        edges = chosen[:, None, None] & rows[:, None] & columns
+        heads, queries, keys = self.grid(site, layer, n_heads, n_query, n_key)
+        edges = heads & queries & keys
         return edges if bool(edges.any()) else None
 
 
 class Masks(NamedTuple):
-    """What a layer's mask becomes when edges are knocked out.
+    """What a layer's mask becomes when edges are knocked out, or numbers added to its scores.
 
     kernel     for the kernel: as `recorded`, but rows without keys keep those they had
-    recorded   [1 or batch, head, query, key], boolean or additive as the mask was; additive where there was none
-    blank      [1 or batch, head, query], queries without keys
+    recorded   [1 or batch, 1 or head, query, key], boolean or additive as the mask was; additive where there was none,
+               or where numbers are added
+    blank      [1 or batch, 1 or head, query], queries without keys
     """
 
     kernel: torch.Tensor
@@ -139,21 +92,33 @@ class Masks(NamedTuple):
     blank: torch.Tensor
 
 
-def masks(mask: torch.Tensor | None, visible: torch.Tensor, hidden: torch.Tensor, dtype: torch.dtype) -> Masks:
-    """The masks of a layer in which `hidden`, `[head, query, key]`, is knocked out.
+def masks(
+    mask: torch.Tensor | None,
+    visible: torch.Tensor,
+    hidden: torch.Tensor | None,
+    dtype: torch.dtype,
+    bias: torch.Tensor | None = None,
+) -> Masks:
+    """The masks of a layer in which `hidden`, `[1 or head, query, key]`, is knocked out.
 
     mask      what the kernel was given: None, boolean (True: visible), or additive
     visible   what each query sees by it, `[1 or batch, 1 or head, query, key]`, boolean
+    hidden    None: nothing
     dtype     of the queries
+    bias      `[1 or head, query, key]`, added to the scores of visible keys; None: nothing
     """
+    low = torch.finfo(dtype if mask is None or mask.dtype == torch.bool else mask.dtype).min
+    if mask is None or (bias is not None and mask.dtype == torch.bool):
+        mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, low)
+    if bias is not None:
+        added = bias[None].to(mask).clamp(-_MOST, _MOST)
+        mask = torch.where(visible, mask + added, mask)
+    if hidden is None:
+        return Masks(mask, mask, torch.zeros_like(visible[..., 0]))
     hidden = hidden[None].to(visible.device)
-    if mask is None:
-        mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-        mask = mask.masked_fill(~visible, torch.finfo(dtype).min)
+    gone = False if mask.dtype == torch.bool else low
+    recorded = torch.where(hidden, torch.tensor(gone, dtype=mask.dtype, device=mask.device), mask)
     blank = ~(visible & ~hidden).any(-1)
-    gone = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
-    none = torch.tensor(gone, dtype=mask.dtype, device=mask.device)
-    recorded = torch.where(hidden, none, mask)
     return Masks(torch.where(blank[..., None], mask, recorded), recorded, blank)
 
 
@@ -163,14 +128,6 @@ def blanked(eager: Callable[..., tuple[Any, torch.Tensor]]) -> Callable[..., tup
     def attend(*args: Any, **keywords: Any) -> tuple[Any, torch.Tensor]:
         mask: torch.Tensor = args[4]  # as `Recorded.pattern` gives it
         out, weights = eager(*args, **keywords)
-        return out, weights.masked_fill((mask <= _HIDDEN).all(-1, keepdim=True), 0.0)
+        return out, weights.masked_fill((mask <= HIDDEN).all(-1, keepdim=True), 0.0)
 
     return attend
-
-
-def _inside(positions: Iterable[int], first: int, length: int) -> list[int]:
-    return [p - first for p in positions if 0 <= p - first < length]
-
-
-def _named(one: str, several: str, positions: Sequence[int]) -> str:
-    return f"{one if len(positions) == 1 else several} {listed(positions)}"

@@ -112,7 +112,7 @@ def test_a_position_bias_is_said_and_makes_up_the_difference() -> None:
     found = query_key(trace, Head(0, 1, "encoder"), 3)
     assert found.scaling == 1.0
     assert not found.exact
-    assert "bias for the positions" in found.why
+    assert "a bias (of the positions" in found.why
     layer = trace.layer(0, "encoder")
     bias = layer.keywords.get("position_bias")
     added = layer.scores_mask(slice(1, 2), slice(3, 4))[0, 0, 0] if bias is None else bias[0, 1, 3]
