@@ -5,16 +5,19 @@ import streamlit as st
 from attnviz.errors import AttnvizError, InputError
 from attnviz.ui import say
 from attnviz.ui.ablation.asking import subject_of
+from attnviz.ui.ablation.background import again
+from attnviz.ui.ablation.baking import baked
 from attnviz.ui.ablation.believing import believing
 from attnviz.ui.ablation.beside import beside
 from attnviz.ui.ablation.chosen import set_of_heads
+from attnviz.ui.ablation.many import MANY, many_prompts
 from attnviz.ui.ablation.overview import against_attention, overview
-from attnviz.ui.ablation.running import again
+from attnviz.ui.ablation.pruning import PRUNING, pruning
+from attnviz.ui.ablation.running import SWEEP
 from attnviz.ui.page import focus_on, open_page, traced
 from attnviz.ui.views import site_picker
 
 opening = open_page("What does each head do for this outcome?")
-under_way = False
 try:
     trace = traced(opening)
     focus = focus_on(opening, trace)
@@ -22,14 +25,17 @@ try:
         raise InputError("A saved trace comes without its model, so no head can be taken out. Choose the model.")
     subject = subject_of(opening.model, trace, focus)
     site_picker(trace.info, focus.head.site)
-    known, under_way = overview(subject)
+    known = overview(subject)
     st.divider()
     set_of_heads(subject, known)
     beside(subject, known)
+    many_prompts(subject)
     believing(subject)
+    pruning(subject)
+    baked(subject)
     if known is not None and known.n_reached:
         st.divider()
         against_attention(subject, known)
 except AttnvizError as error:
     say.problem(error)
-again(under_way)
+again(SWEEP, MANY, PRUNING)

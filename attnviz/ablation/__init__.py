@@ -16,9 +16,10 @@ from attnviz.ablation.asked import Question
 from attnviz.ablation.baking import Baked, bake
 from attnviz.ablation.cases import Averaged, Case, over_texts, read_cases
 from attnviz.ablation.controls import Interaction, Table, band, donors, interaction, random_sets, table
+from attnviz.ablation.held import Removal
 from attnviz.ablation.pruning import Curve, curve
 from attnviz.ablation.screen import Screened, screen
-from attnviz.ablation.swapping import Donor, propose_donor
+from attnviz.ablation.swapping import Donor, propose_donor, propose_foil
 from attnviz.ablation.sweep import Sweep, pieces, sweep
 from attnviz.ablation.taking_out import take_out
 from attnviz.ablation.verdicts import Verdict, verdict
@@ -31,6 +32,7 @@ __all__ = [
     "Donor",
     "Interaction",
     "Question",
+    "Removal",
     "Screened",
     "Sweep",
     "Table",
@@ -43,6 +45,7 @@ __all__ = [
     "over_texts",
     "pieces",
     "propose_donor",
+    "propose_foil",
     "random_sets",
     "read_cases",
     "screen",

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict, get_args
 import torch
 
 from attnviz.ablation.growing import Unit
+from attnviz.ablation.held import Removal
 from attnviz.ablation.outcome import Outcome
 from attnviz.edits import Edit, Head, checked
 from attnviz.encoding import Encoded
@@ -34,6 +35,7 @@ class Question(TypedDict, total=False):
     """What `sweep`, `pieces` and `screen` are asked beside model, text and metric; `Asked.of` has what is left out.
 
     how           "zero" (off-distribution), "mean" over `texts`, or "resample" from the text `donor` (or its ids)
+    texts         texts or ids, or the `Removal` that holds their mean already
     by_position   the mean is taken position by position, over texts of the run's length
     target        what the decoder of an encoder-decoder reads; None: what the model writes; or decoder_input_ids
     site          the site that `Sweep.effects` shows; None: the first one. All of them are measured
@@ -43,7 +45,7 @@ class Question(TypedDict, total=False):
 
     how: How
     donor: Any
-    texts: Sequence[Any] | None
+    texts: Sequence[Any] | Removal | None
     by_position: bool
     target: str | None
     input_ids: Any
@@ -82,7 +84,7 @@ class Asked:
         *,
         how: How = "zero",
         donor: Any = None,
-        texts: Sequence[Any] | None = None,
+        texts: Sequence[Any] | Removal | None = None,
         by_position: bool = False,
         target: str | None = None,
         input_ids: Any = None,
@@ -92,9 +94,9 @@ class Asked:
         units: UnitName = "head",
     ) -> Asked:
         """Model, text and metric as `attnviz.ablation.sweep`, and a `Question`."""
-        _check(model, metric, how, donor, texts, units)
-        site = model.info.site(site)
         given = checked(edits)
+        _check(model, metric, how, donor, texts, units, edits=given, by_position=by_position)
+        site = model.info.site(site)
         model.check_edits(given)
         source = model.encoded(text, input_ids, False)
         decoder = model.decoder_side(source, target, decoder_input_ids, given)
@@ -102,17 +104,21 @@ class Asked:
         plan = metric.plan(model, own.ids, _clean(model, source, decoder) if metric.needs_clean else None)
         added = plan.ids[len(own.ids) :]  # what the metric reads behind the text; edits are tied to the text alone
         bound = model.ready(given, source, decoder, prompt=bool(added))
+        held = texts if isinstance(texts, Removal) else None
+        references: Sequence[Any] | None = texts.texts if isinstance(texts, Removal) else texts
         instead = None
         if donor is not None:
             instead = donor_outputs(model, source, decoder, donor, edits=given)
-        elif by_position and texts is not None:
-            instead = mean_outputs(model, source, decoder, texts, by_position=True, edits=given)
+        elif by_position and references is not None:
+            instead = mean_outputs(model, source, decoder, references, by_position=True, edits=given)
         run = _longer(model, own, added)
         source, decoder = (run, None) if decoder is None else (source, run)
-        if instead is None and texts is not None:
-            instead = mean_outputs(model, source, decoder, texts, by_position=False, edits=given)
+        if held is not None:
+            instead = held.outputs(model, source, decoder)
+        elif instead is None and references is not None:
+            instead = mean_outputs(model, source, decoder, references, by_position=False, edits=given)
         titles = tuple(edit.title for edit in given)
-        stands_in = _plain(donor), None if texts is None else tuple(map(_plain, texts)), by_position
+        stands_in = _plain(donor), None if references is None else tuple(map(_plain, references)), by_position
         read = source.ids, None if decoder is None else decoder.ids
         about = (model.name, *read, metric, how, *stands_in, units, titles)
         outcome = Outcome.of(model, plan)
@@ -172,7 +178,17 @@ class Asked:
         return n // self.model.layout.n_kv_heads[site] or 1
 
 
-def _check(model: Model, metric: Metric, how: str, donor: Any, texts: Any, units: str) -> None:
+def _check(
+    model: Model,
+    metric: Metric,
+    how: str,
+    donor: Any,
+    texts: Any,
+    units: str,
+    *,
+    edits: Sequence[Edit],
+    by_position: bool,
+) -> None:
     if not model.layout.exact:
         raise Unsupported(f"{model.name} is view-only, so its heads cannot be ablated: {model.info.reason}.")
     if how not in IN_WORDS:
@@ -187,6 +203,8 @@ def _check(model: Model, metric: Metric, how: str, donor: Any, texts: Any, units
         raise InputError("A donor goes with how='resample', and that needs one: donor='A text of as many tokens.'.")
     if (how == "mean") != (texts is not None):
         raise InputError("Reference texts go with how='mean', and that needs them: texts=['A text.', 'Another.'].")
+    if isinstance(texts, Removal) and (edits or by_position or not texts.texts):
+        raise InputError("A mean that was taken before is overall and of unedited runs: give the texts themselves.")
 
 
 def _clean(model: Model, source: Encoded, decoder: Encoded | None) -> Outputs:

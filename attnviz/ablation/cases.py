@@ -11,8 +11,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from attnviz.ablation.asked import How
+from attnviz.ablation.asked import How, UnitName
 from attnviz.ablation.screen import screen
 from attnviz.ablation.sweep import Sweep, sweep
 from attnviz.errors import InputError
@@ -67,6 +67,18 @@ class Averaged:
     site: str
     title: str
     metric: str
+    units: UnitName = field(default="head", kw_only=True)
+
+    @classmethod
+    def of(cls, sweeps: Sequence[Sweep], site: str | None = None) -> Averaged:
+        """Of sweeps that differ in their text alone; `site` in place of the one that they show."""
+        first = sweeps[0]
+        by_site = {place: np.stack([one.found[place] for one in sweeps]) for place in first.found}
+        several = len({one.metric for one in sweeps}) > 1
+        metric = f"outcome of each text ({first.unit})" if several else first.metric
+        title = f"mean of {len(sweeps)} texts, {first.title.replace(first.metric, metric)}"
+        baseline = np.array([one.baseline for one in sweeps])
+        return cls(by_site, baseline, site or first.site, title, metric, units=first.units)
 
     @property
     def mean(self) -> npt.NDArray[np.float64]:
@@ -81,14 +93,16 @@ class Averaged:
         return self.mean + _half_width(self.by_site[self.site])
 
     def frame(self) -> pd.DataFrame:
-        """Columns site, layer, head, effect, low, high, n_texts, metric."""
+        """Columns site, layer, head (or group; none for layers), effect, low, high, n_texts, metric."""
         rows = []
         for site, effects in self.by_site.items():
             mean, half = effects.mean(0), _half_width(effects)
             for layer, head in np.argwhere(np.isfinite(mean)).tolist():
                 value, width = float(mean[layer, head]), float(half[layer, head])
                 rows.append((site, layer, head, value, value - width, value + width, len(effects), self.metric))
-        return pd.DataFrame(rows, columns=["site", "layer", "head", "effect", "low", "high", "n_texts", "metric"])
+        name = "head" if self.units == "layer" else self.units
+        table = pd.DataFrame(rows, columns=["site", "layer", name, "effect", "low", "high", "n_texts", "metric"])
+        return table.drop(columns="head") if self.units == "layer" else table
 
 
 def over_texts(
@@ -123,11 +137,7 @@ def over_texts(
             raise type(error)(f"Case {number}: {error}") from error
         if progress is not None:
             progress(number, len(given))
-    by_site = {site: np.stack([one.found[site] for one in found]) for site in found[0].found}
-    several = {one.metric for one in found}
-    metric = found[0].metric if len(several) == 1 else f"outcome of each text ({found[0].unit})"
-    title = f"mean of {len(found)} texts, {found[0].title.replace(found[0].metric, metric)}"
-    return Averaged(by_site, np.array([one.baseline for one in found]), found[0].site, title, metric)
+    return Averaged.of(found)
 
 
 def _half_width(effects: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -142,19 +152,27 @@ def read_cases(path: str | Path) -> list[Case]:
 
     raises   InputError for a file that cannot be read, naming the line and what it lacks
     """
+    return [_case(row, at) for at, row in rows_of(path, "Minimal pairs")]
+
+
+def rows_of(path: str | Path, what: str) -> list[tuple[str, Any]]:
+    """(file and line, for messages; what stands there) of each row of a .jsonl or .csv file; blank lines are none.
+
+    what     what the rows are, for messages: "Minimal pairs"
+    raises   InputError for another kind of file, one that cannot be read, or one without rows
+    """
     file = Path(path)
     kind = file.suffix.lower()
     if kind not in (".jsonl", ".csv"):
-        raise InputError(f"Minimal pairs come as .jsonl or .csv; got {file.name!r}.")
+        raise InputError(f"{what} come as .jsonl or .csv; got {file.name!r}.")
     try:
         text = file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file.name} cannot be read as a UTF-8 text: {error}.") from error
     rows = _csv(text, file.name) if kind == ".csv" else _jsonl(text, file.name)
-    cases = [_case(row, f"{file.name}, line {line}") for line, row in rows]
-    if not cases:
-        raise InputError(f"{file.name} holds no minimal pair.")
-    return cases
+    if not rows:
+        raise InputError(f"{file.name} holds no {what[:1].lower()}{what[1:].removesuffix('s')}.")
+    return [(f"{file.name}, line {line}", row) for line, row in rows]
 
 
 def _csv(text: str, name: str) -> list[tuple[int, Any]]:

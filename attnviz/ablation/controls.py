@@ -113,22 +113,24 @@ def table(
             raise InputError(f"hows are {', '.join(map(repr, IN_WORDS))}; got {how!r}.")
     known = list(dict.fromkeys(text for case in asked for text in (case.clean, case.corrupted) if text))
     references = known if texts is None else texts
-    mean = Removal.of(model, references if "mean" in hows and any(len(row) > 1 for row in rows) else None)
     effects, baseline, noise = np.full((len(rows), len(hows), len(asked)), np.nan), [], math.nan
     if metric is None and not all(case.answer for case in asked):
         raise InputError("Texts bring no outcome of their own: give a metric, or Cases with answers.")
     outcomes = [metric or case.metric for case in asked]
+    measured = any(len(row) > 1 for row in rows) or not all(outcome.batched for outcome in outcomes)
+    mean = Removal.of(model, references if "mean" in hows and measured else None)
     for p, (case, outcome) in enumerate(zip(asked, outcomes, strict=True)):
         baseline.append(model.measure(outcome, case.clean, **options))
         for h, how in enumerate(hows):
             extra: dict[str, Any] = {"donor": case.corrupted} if how == "resample" else {}
             extra |= {"texts": references} if how == "mean" else {}
-            single = [row[0] for row in rows if len(row) == 1]
+            # What is generated is measured a row at a time: no sweep takes it.
+            single = [row[0] for row in rows if len(row) == 1] if outcome.batched else []
             if single:
                 swept = sweep(model, case.clean, outcome, how=how, heads=single, **extra, **options)
                 noise = float(np.fmax(noise, swept.noise))
             for n, row in enumerate(rows):
-                if len(row) == 1:
+                if single and len(row) == 1:
                     effects[n, h, p] = swept.found[model.info.site(row[0].site)][row[0].layer, row[0].head]
                 else:
                     edits = _edits(row, how, case.corrupted, mean)

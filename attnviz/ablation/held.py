@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from attnviz.edits import Edit, Head, HeadEdit, MeanHeads, ZeroHeads
+from attnviz.encoding import Encoded
 from attnviz.errors import InputError
 from attnviz.models import Model
-from attnviz.replacing import mean_outputs
+from attnviz.replacing import Outputs, lengths_of, mean_outputs
+from attnviz.tap import Place
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,11 @@ class Removal:
         decoder = model.decoder_side(first, None, None, ())
         found = mean_outputs(model, first, decoder, texts, by_position=False)
         return cls(tuple(texts), {(site, layer): z[0] for (site, layer), z in found.items()})
+
+    def outputs(self, model: Model, source: Encoded, decoder: Encoded | None) -> Outputs:
+        """What `mean_outputs` gives for this run, without running the texts again."""
+        lengths = lengths_of(model, source, decoder)
+        return {Place(*at): z[None].expand(lengths[at[0]][0], -1, -1) for at, z in self.values.items()}
 
     def edits(self, heads: Iterable[Head]) -> list[Edit]:
         kept = tuple(heads)

@@ -25,7 +25,11 @@ France Italy Spain Germany Japan China Russia Greece Egypt India Canada Brazil M
 Iran Ireland Chile Peru Paris London Rome Berlin Madrid Tokyo Moscow Athens Vienna Boston Chicago Dublin
 """
 _LISTS = (_PEOPLE.split(), _PLACES.split())
-_WORD = re.compile(r"(?<![^\W\d_])(?:" + "|".join(_LISTS[0] + _LISTS[1]) + r")(?![^\W\d_])|\d+")
+_WORD = re.compile(
+    r"(?<![^\W\d_])(?:" + "|".join(_LISTS[0] + _LISTS[1]) + r")(?![^\W\d_])|\d+(?:(?:st|nd|rd|th)(?![^\W_]))?"
+)
+_SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
+_DAYS = 31  # an ordinal up to here may be that of a day, and then stays one
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,40 @@ def propose_donor(text: str, model: Model, *, repeats: bool = False) -> Donor | 
     return Donor(made, tuple(swapped)) if swapped else None
 
 
+def propose_foil(text: str, answer: str, model: Model) -> str | None:
+    """What to compare a name that a text asks for with: the last other name, or other place, that the text has.
+
+    answer    one of the text's names or places, with the space before it; the proposal has the same
+    returns   a text of one token; None where the answer is no name of the text, or the text has no other
+    """
+    name = answer.strip()
+    words = [match[0] for match in _WORD.finditer(text)]
+    known = next((known for known in _LISTS if name in known), [])
+    if name not in words:
+        return None
+    others = [answer.replace(name, word) for word in reversed(words) if word in known and word != name]
+    return next((other for other in others if len(model.ids_of(other)) == 1), None)
+
+
 def _others(old: str, taken: set[str]) -> Iterator[str]:
     """What may stand in for a word, in order, none of it in use."""
-    if old.isdigit():
+    if old[0].isdigit():
+        digits = old.rstrip("sthndr")
         for step in range(1, 9):
-            new = "".join(str((int(digit) + step - 1) % 9 + 1) if digit != "0" else "0" for digit in old)
-            if new not in taken:
+            new = "".join(str((int(digit) + step - 1) % 9 + 1) if digit != "0" else "0" for digit in digits)
+            fits = digits == old or int(digits) > _DAYS or int(new) <= _DAYS
+            new += "" if digits == old else _suffix(int(new))
+            if fits and new not in taken:
                 yield new
         return
     words = next(words for words in _LISTS if old in words)
     first = words.index(old) + 1
     yield from (word for word in words[first:] + words[:first] if word not in taken)
+
+
+def _suffix(number: int) -> str:
+    """Of an ordinal: 1st, 2nd, 3rd, 4th, but 11th to 13th."""
+    return "th" if number % 100 in (11, 12, 13) else _SUFFIXES.get(number % 10, "th")
 
 
 def _one_span(ids: tuple[int, ...], got: tuple[int, ...]) -> bool:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 
 from attnviz.ablation import Screened, Sweep, Table
+from attnviz.ablation.asked import UnitName
 from attnviz.errors import InputError, ShapeError
 from attnviz.figures.drawing import INK, NO_VALUE, axes, framed
 from attnviz.figures.labels import plain
@@ -61,12 +62,11 @@ def effect_map(sweep: Sweep, *, site: str | None = None, theme: Theme = "light",
             zmax=most,
             colorscale=diverging_colorscale(theme),
             colorbar={"title": sweep.unit},
-            hovertemplate="L%{y}H%{x}<br>%{z:.4f}<extra></extra>",
+            hovertemplate=f"{named('%{y}', '%{x}', sweep.units)}<br>%{{z:.4f}}<extra></extra>",
             hoverongaps=False,
         )
     )
-    axes(figure, "xaxis", sweep.units, list(range(values.shape[1])), [str(i) for i in range(values.shape[1])])
-    axes(figure, "yaxis", "layer", list(range(values.shape[0])), [str(i) for i in range(values.shape[0])])
+    of_layers(figure, values.shape, sweep.units)
     clean = f"Clean run: {sweep.baseline:.4f}. {sweep.n_reached:,} of {sweep.n_units:,} reached."
     framed(figure, title or _titled(sweep), (noise_words(sweep), clean), theme)
     return figure.update_layout(plot_bgcolor=NO_VALUE[theme])
@@ -87,13 +87,13 @@ def estimate_scatter(
         raise InputError("No head was reached yet, so there is nothing to compare: let the sweep go on.")
     at = np.argwhere(there)
     ends = [float(np.nanmin([exact[there], guess[there]])), float(np.nanmax([exact[there], guess[there]]))]
-    figure = _points(exact[there], guess[there], at.tolist(), theme)
+    figure = _points(exact[there], guess[there], at.tolist(), theme, sweep.units)
     figure.add_scatter(
         x=ends, y=ends, mode="lines", line={"color": NO_VALUE[theme], "dash": "dot"}, hoverinfo="skip", showlegend=False
     )
     unit = f" ({sweep.unit})" if sweep.unit else ""
     _lined(figure, f"exact effect{unit}", f"estimate{unit}", theme)
-    words = f"{len(at):,} heads. On the dotted line both agree."
+    words = f"{len(at):,} {sweep.units}s. On the dotted line both agree."
     return framed(figure, title or f"Estimate against exact: {sweep.title}", (words,), theme).update_layout(
         height=_HEIGHT
     )
@@ -218,17 +218,33 @@ def _titled(sweep: Sweep) -> str:
     return sweep.title[:1].upper() + sweep.title[1:]
 
 
-def _points(x: npt.NDArray[Any], y: npt.NDArray[Any], at: Sequence[Sequence[int]], theme: Theme) -> go.Figure:
-    """Heads as points; those farthest out on either axis are named."""
+def named(layer: object, column: object, units: UnitName) -> str:
+    """A head, group or layer as it is written beside its point: L5H1, L5G1, L5."""
+    return {"head": f"L{layer}H{column}", "group": f"L{layer}G{column}", "layer": f"L{layer}"}[units]
+
+
+def of_layers(figure: go.Figure, shape: tuple[int, ...], units: UnitName) -> None:
+    """Layers down, units across."""
+    names = ["all heads"] if units == "layer" else [str(i) for i in range(shape[1])]
+    axes(figure, "xaxis", "key/value group" if units == "group" else units, list(range(shape[1])), names)
+    axes(figure, "yaxis", "layer", list(range(shape[0])), [str(i) for i in range(shape[0])])
+    if units == "layer":
+        figure.layout.yaxis.scaleanchor = None  # one cell a row, as wide as the figure
+
+
+def _points(
+    x: npt.NDArray[Any], y: npt.NDArray[Any], at: Sequence[Sequence[int]], theme: Theme, units: UnitName = "head"
+) -> go.Figure:
+    """Heads, groups or layers as points; those farthest out on either axis are named."""
     out = np.maximum(*(np.abs(v) / (np.abs(v).max() or 1.0) for v in (x, y)))
-    named = set(np.argsort(out)[::-1][:_NAMED].tolist())
-    names = [f"L{layer}H{head}" for layer, head in at]
+    shown = set(np.argsort(out)[::-1][:_NAMED].tolist())
+    names = [named(layer, column, units) for layer, column in at]
     return go.Figure(
         go.Scatter(
             x=x,
             y=y,
             mode="markers+text",
-            text=[name if i in named else "" for i, name in enumerate(names)],
+            text=[name if i in shown else "" for i, name in enumerate(names)],
             textposition="top center",
             textfont={"size": 11, "color": INK[theme]},
             hovertext=names,

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from attnviz.figures.palette import PALETTES
-from attnviz.ui.selection import ASPECTS, COMPARISONS, GRAPHS, HOWS, METRICS, SCALES, SCORES, Selection
+from attnviz.ui.selection import ASPECTS, COMPARISONS, GRAPHS, HOWS, METRICS, PARTS, SCALES, SCORES, STEERED, Selection
 from attnviz.units import UNITS
 from attnviz.view import SINK_KINDS, SINKING
 
@@ -55,8 +55,17 @@ SELECTIONS = st.builds(
     metric=st.sampled_from(("", *METRICS)),
     how=st.sampled_from(("", *HOWS)),
     donor=KEYS,
+    parts=st.sampled_from(PARTS),
     later_layer=NUMBERS,
     later_head=NUMBERS,
+    emphasised=SETS,
+    ignored=SETS,
+    strength=st.integers(1, 1_000).map(lambda thousandth: thousandth / 1_000),
+    steered=st.sampled_from(STEERED),
+    study=KEYS,
+    gaze=KEYS,
+    course=KEYS,
+    feedback=KEYS,
 )
 
 

@@ -7,6 +7,7 @@ import pytest
 import tiny as small
 import torch
 import transformers
+from transformers.models.kosmos2.modeling_kosmos2 import Kosmos2TextForCausalLM
 
 import attnviz
 from attnviz import Head, Model, ablation, edits
@@ -89,12 +90,32 @@ def test_an_embedder_and_an_encoder_decoder_are_baked(minilm: Model) -> None:
         assert made.model.origin.pooling == model.origin.pooling
 
 
-@pytest.mark.parametrize("kind", ["bitnet", "minimax"])
+def kosmos2() -> Any:
+    """The text model of Kosmos-2, with a norm between its heads and their projection."""
+    text = transformers.Kosmos2Config(
+        text_config={
+            "vocab_size": 99,
+            "embed_dim": 32,
+            "layers": 2,
+            "ffn_dim": 48,
+            "attention_heads": 4,
+            "max_position_embeddings": 64,
+        }
+    ).text_config
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = Kosmos2TextForCausalLM(text).eval()
+        tiny.stir(model)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["bitnet", "minimax", "kosmos-2"])
 @pytest.mark.filterwarnings("ignore")
-def test_a_norm_or_gate_before_the_projection_is_refused(kind: str) -> None:
-    model = attnviz.wrap_model(tiny.build("causal", kind), name=kind)
+def test_a_norm_or_gate_before_the_projection_is_refused(kind: str, tmp_path: Path) -> None:
+    model = attnviz.wrap_model(kosmos2() if kind == "kosmos-2" else tiny.build("causal", kind), name=kind)
     with pytest.raises(Unsupported, match="cannot be written into the weights"):
-        ablation.bake(model, {Head(0, 0): 0.5})
+        ablation.bake(model, {Head(0, 0): 0.5}, folder=tmp_path / "baked")
+    assert not (tmp_path / "baked").exists()
+    assert model.info.status == "exact"  # edits still hold there
 
 
 def test_what_weights_cannot_say_is_refused(tmp_path: Path) -> None:

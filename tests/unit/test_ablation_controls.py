@@ -13,7 +13,7 @@ from attnviz.ablation import Case, Table
 from attnviz.ablation.held import Removal
 from attnviz.edits import MeanHeads, ResampleHeads, ZeroHeads
 from attnviz.errors import HeadError, InputError
-from attnviz.metrics import KL, LogitDiff, Similarity
+from attnviz.metrics import KL, ExactMatch, LogitDiff, Similarity
 
 CASES = [
     Case("John saw Mary with John", "Mary saw John with Anna", " Mary", " John"),
@@ -113,6 +113,16 @@ def test_a_band_is_the_table_of_random_sets(minilm: Model) -> None:
     assert found.heads == tuple(sets)
     again = ablation.table(minilm, CASES[:1], sets[1:2], hows=("zero",), metric=OUTCOME)
     assert found.effects[1] == pytest.approx(again.effects[0], abs=1e-4)
+
+
+def test_what_is_written_is_measured_a_head_at_a_time() -> None:
+    dates = attnviz.load_model("dates", device="cpu")
+    case, heads = "the 3rd of May 1998", [Head(1, 1, "cross"), Head(0, 0, "encoder")]
+    wanted = ExactMatch("1998-05-03")
+    found = ablation.table(dates, [case], heads, metric=wanted, hows=("zero",))
+    expected = [dates.measure(wanted, case, edits=[ZeroHeads([head])]) - 1 for head in heads]
+    assert found.effects[:, 0, 0].tolist() == expected
+    assert found.baseline.tolist() == [1.0]
 
 
 def test_the_middle_of_a_band_by_hand() -> None:

@@ -1,6 +1,6 @@
 """Sweeps that are stopped, resumed, cut to some heads, made of layers and groups, and what they leave behind."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -140,19 +140,14 @@ def test_a_sweep_leaves_the_model_as_it_was(grouped: Model) -> None:
 def test_two_threads_sweep_one_model_at_the_same_time(minilm: Model) -> None:
     texts = (TEXT, OTHER)
     alone = [ablation.sweep(minilm, text, Similarity("A dog.")).effects for text in texts]
-    found: dict[int, Any] = {}
 
-    def work(me: int) -> None:
-        found[me] = [ablation.sweep(minilm, texts[me], Similarity("A dog."), piece=64).effects for _ in range(2)]
+    def work(text: str) -> list[np.ndarray]:
+        return [ablation.sweep(minilm, text, Similarity("A dog."), piece=64).effects for _ in range(2)]
 
-    threads = [threading.Thread(target=work, args=(me,)) for me in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for me in (0, 1):
-        for effects in found[me]:
-            np.testing.assert_allclose(effects, alone[me], atol=1e-5)
+    with ThreadPoolExecutor(2) as threads:
+        for found, expected in zip(threads.map(work, texts), alone, strict=True):
+            for effects in found:
+                np.testing.assert_allclose(effects, expected, atol=1e-5)
 
 
 def test_half_precision_is_noted() -> None:

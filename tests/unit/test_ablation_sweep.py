@@ -13,8 +13,10 @@ from transformers import AutoModelForSeq2SeqLM
 import attnviz
 from attnviz import Head, Model, ablation
 from attnviz.ablation.growing import layers_of
+from attnviz.edits import ZeroHeads
 from attnviz.embedded import EMBEDDED, embedded_folder
-from attnviz.metrics import LogitDiff, Similarity
+from attnviz.errors import InputError
+from attnviz.metrics import LogitDiff, Loss, Similarity
 from benchmarks import architectures, tiny
 
 TEXT, DONOR, OTHER = "John saw Mary with John", "Mary saw John with Anna", "The cat sat on the mat"
@@ -123,6 +125,27 @@ def test_an_encoder_equals_the_naive_loop(minilm: Model, minilm_sdpa: Any, how: 
     assert np.abs(expected).max() > 3e-3
     assert found.effects.shape == (6, 12)
     assert found.complete
+
+
+def test_a_mean_that_was_taken_before_is_the_mean_of_its_texts(minilm: Model, dates: Model) -> None:
+    texts = [DONOR, OTHER]
+    held = ablation.Removal.of(minilm, texts)
+    plain = ablation.sweep(minilm, TEXT, Similarity(OTHER), how="mean", texts=texts)
+    again = ablation.sweep(minilm, TEXT, Similarity(OTHER), how="mean", texts=held)
+    np.testing.assert_allclose(again.effects, plain.effects, atol=1e-6)
+    assert again.about == plain.about
+    cross = ablation.Removal.of(dates, [DATE_DONOR, DATE])
+    asked = {"target": TARGET, "site": "cross", "how": "mean"}
+    found = ablation.sweep(dates, DATE, Loss(), **asked, texts=cross)
+    expected = ablation.sweep(dates, DATE, Loss(), **asked, texts=[DATE_DONOR, DATE])
+    for site in ("encoder", "decoder", "cross"):
+        np.testing.assert_allclose(found.found[site], expected.found[site], atol=1e-5)
+    with pytest.raises(InputError, match="give the texts themselves"):
+        ablation.sweep(minilm, TEXT, Similarity(OTHER), how="mean", texts=held, by_position=True)
+    with pytest.raises(InputError, match="give the texts themselves"):
+        ablation.sweep(minilm, TEXT, Similarity(OTHER), how="mean", texts=held, edits=[ZeroHeads([Head(0, 0)])])
+    with pytest.raises(InputError, match="give the texts themselves"):
+        ablation.sweep(minilm, TEXT, Similarity(OTHER), how="mean", texts=ablation.Removal.of(minilm, None))
 
 
 @pytest.mark.parametrize("how", ["zero", "resample"])

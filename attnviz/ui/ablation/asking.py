@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import streamlit as st
@@ -15,8 +15,20 @@ from attnviz.settings import settings
 from attnviz.text import check_text, visible
 from attnviz.trace import Trace
 from attnviz.ui import say
-from attnviz.ui.ablation.subject import MOST_TOKENS, How, Subject, kinds_of, metric_of, position_of
-from attnviz.ui.selection import HOWS, Focus
+from attnviz.ui.ablation.subject import (
+    MOST_TOKENS,
+    How,
+    Part,
+    Subject,
+    foil_of,
+    kinds_of,
+    metric_of,
+    parts_of,
+    position_of,
+)
+from attnviz.ui.focus import Focus
+from attnviz.ui.pickers import dropdown, held, segments
+from attnviz.ui.selection import PARTS
 from attnviz.ui.session import select, selection, show, stores, text_of
 from attnviz.ui.texts import other_field
 
@@ -25,10 +37,12 @@ _METRICS = {
     "continuation": "Log-probability of a continuation",
     "kl": "How far predictions move (KL)",
     "loss": "Loss of the text",
+    "match": "Exact match of what is written",
     "similarity": "Similarity of the embedding",
     "class": "Probability of a class",
 }
 _HOWS = {"resample": "Resample", "mean": "Mean", "zero": "Zero (off-distribution)"}
+_PARTS = {"head": "Heads", "group": "Key/value groups", "layer": "Layers"}
 _HELP = (
     "Resample: a head gives what it gives on the donor text. Mean: what it gives on average over reference texts. "
     "Zero: nothing at all, which the model never met in training, so that effects may be the zero's and not the head's."
@@ -46,10 +60,12 @@ def subject_of(model: Model, trace: Trace, focus: Focus) -> Subject:
     longest = max(len(trace.tokens), len(trace.source_tokens))
     if longest > MOST_TOKENS:
         raise InputError(f"Heads are taken out of texts of at most {MOST_TOKENS} tokens; this has {longest:,}.")
-    _drop_strange(model, trace)
+    site = model.info.site(focus.head.site)
+    _drop_strange(model, trace, site)
     left, right = st.columns(2, gap="medium")
     with left:
         _metric_fields(model, trace)
+        parts = _parts_field(model, site)
     chosen = selection()
     other = "" if model.family == "encoder-decoder" else text_of(chosen.other)
     metric = metric_of(model, trace, chosen, other)
@@ -57,10 +73,10 @@ def subject_of(model: Model, trace: Trace, focus: Focus) -> Subject:
         how, donor, texts = _stand_in_fields(model, trace)
     heads = focus.heads if chosen.heads else ()
     name = chosen.model or settings().default_model
-    return Subject(name, model, trace, focus, metric, how, donor, texts, chosen.chat, heads)
+    return Subject(name, model, trace, focus, metric, how, donor, texts, chosen.chat, heads, parts)
 
 
-def _drop_strange(model: Model, trace: Trace) -> None:
+def _drop_strange(model: Model, trace: Trace, site: str) -> None:
     """Leave out what another text or model was asked: the donor stands beside one text, an outcome needs its model."""
     chosen, problems = selection(), []
     of = (chosen.model, chosen.text, chosen.chat)
@@ -71,6 +87,9 @@ def _drop_strange(model: Model, trace: Trace) -> None:
     if chosen.metric and chosen.metric not in kinds_of(model, trace):
         problems.append(f"{model.name} has no outcome of the kind {chosen.metric!r} on this text")
         chosen = replace(chosen, metric="")
+    if chosen.parts not in parts_of(model, site):
+        problems.append(f"no heads of {model.name} share their keys and values here")
+        chosen = replace(chosen, parts=PARTS[0])
     most = model.vocabulary if model.has_vocabulary else len(model.labels)
     for name in ("answer", "foil"):
         value = getattr(chosen, name)
@@ -84,21 +103,20 @@ def _drop_strange(model: Model, trace: Trace) -> None:
 def _metric_fields(model: Model, trace: Trace) -> None:
     kinds, chosen = kinds_of(model, trace), selection()
     kind = chosen.metric or kinds[0]
-    st.session_state["ablation-metric"] = kind
-    st.selectbox(
-        "Measured by",
-        kinds,
-        key="ablation-metric",
-        format_func=_METRICS.__getitem__,
-        on_change=lambda: select(metric=st.session_state["ablation-metric"]),
-        help="The one number whose change is a head's effect. What the model's own outputs suggest comes first.",
-    )
+    titles = {name: _METRICS[name] for name in kinds}
+    words = "The one number whose change is a head's effect. What the model's own outputs suggest comes first."
+    dropdown("Measured by", titles, kind, key="ablation-metric", use=lambda name: select(metric=name), help=words)
     if kind == "difference":
         _tokens(model, trace)
     elif kind == "continuation":
         other_field("Continuation", "What comes next, with the space before it")
         if not text_of(chosen.other):
-            say.caption("Nothing is typed, so the two likeliest next tokens are compared.")
+            say.caption("Nothing is typed, so two next tokens are compared.")
+    elif kind == "match":
+        say.caption(
+            "1 where the model, writing greedily, writes just what the decoder reads here, and stops; else 0. One "
+            "wrong token is as wrong as ten, so most heads seem to do nothing. Each takes a generation of its own."
+        )
     elif kind == "similarity":
         other_field("Second text", "Left empty, the text is compared with itself, unedited")
     elif kind == "class":
@@ -112,26 +130,27 @@ def _tokens(model: Model, trace: Trace) -> None:
     shares = dict(zip(table["token_id"].tolist(), table["probability"].tolist(), strict=True))
     options = list(dict.fromkeys([*shares, *(i for i in (chosen.answer, chosen.foil) if i is not None)]))
     answer = options[0] if chosen.answer is None else chosen.answer
-    foils = [i for i in options if i != answer]
-    st.session_state["ablation-answer"] = answer
-    st.session_state["ablation-foil"] = chosen.foil if chosen.foil in foils else foils[0]
+    proposed, named = foil_of(model, trace, answer)
+    foils = [i for i in dict.fromkeys([*options, proposed]) if i != answer]
+    foil = chosen.foil if chosen.foil in foils else proposed
 
     def words(token: int) -> str:
         share = f"{shares[token]:.4f}" if token in shares else "not among the likeliest"
         return f"{visible(trace.decode(token)) or '␣'} · {share}"
 
-    def pick(name: str) -> None:
-        select(**{name: st.session_state[f"ablation-{name}"]})
-
-    for place, name, title in zip(st.columns(2), ("answer", "foil"), ("Answer", "Rather than"), strict=True):
-        place.selectbox(
-            title,
-            options if name == "answer" else foils,
-            key=f"ablation-{name}",
-            format_func=words,
-            on_change=partial(pick, name),
-        )
+    left, right = st.columns(2)
+    with left:
+        dropdown("Answer", options, answer, key="ablation-answer", use=lambda i: select(answer=i), words=words)
+    with right:
+        dropdown("Rather than", foils, foil, key="ablation-foil", use=lambda i: select(foil=i), words=words)
     _any_token(model)
+    from_text = named and foil == proposed
+    notes = [
+        st.session_state.get(_REFUSED, ""),
+        "Proposed: another name of the text, not the likeliest other token." if from_text else "",
+    ]
+    if any(notes):
+        say.caption(*notes)
 
 
 def _any_token(model: Model) -> None:
@@ -153,19 +172,24 @@ def _any_token(model: Model) -> None:
         label_visibility="collapsed",
         placeholder="Rather than another token, with its space: ␣John",
     )
-    say.caption(st.session_state.get(_REFUSED, ""))
+
+
+def _parts_field(model: Model, site: str) -> Part:
+    """What is taken out one by one."""
+    parts: Part = selection().parts  # type: ignore[assignment]
+    titles = {name: _PARTS[name] for name in parts_of(model, site)}
+    words = "A key/value group: the heads that share their keys and values. A layer: all of its heads together."
+    segments(
+        "Taken out one by one", titles, parts, key="ablation-parts", use=lambda name: select(parts=name), help=words
+    )
+    return parts
 
 
 def _classes(model: Model, trace: Trace) -> None:
     likeliest = 0 if trace.class_logits is None else int(trace.class_logits.argmax())
-    st.session_state["ablation-class"] = likeliest if selection().answer is None else selection().answer
-    st.selectbox(
-        "Class",
-        range(len(model.labels)),
-        key="ablation-class",
-        format_func=lambda number: say.plain(model.labels[number]),
-        on_change=lambda: select(answer=st.session_state["ablation-class"]),
-    )
+    current = likeliest if selection().answer is None else selection().answer
+    titles = dict(enumerate(map(say.plain, model.labels)))
+    dropdown("Class", titles, current, key="ablation-class", use=lambda number: select(answer=number))
 
 
 def _stand_in_fields(model: Model, trace: Trace) -> tuple[How, str, tuple[str, ...]]:
@@ -176,15 +200,8 @@ def _stand_in_fields(model: Model, trace: Trace) -> tuple[How, str, tuple[str, .
     found = propose_donor(text, model)
     offer = "" if found is None or _misaligned(model, trace, found.text) else found.text
     how: How = chosen.how or ("resample" if offer or text_of(chosen.donor) else "mean")  # type: ignore[assignment]
-    st.session_state["ablation-how"] = how
-    st.segmented_control(
-        "A head that is taken out gives",
-        HOWS,
-        key="ablation-how",
-        format_func=_HOWS.__getitem__,
-        help=_HELP,
-        on_change=lambda: select(how=st.session_state["ablation-how"] or how),
-    )
+    title = "A head that is taken out gives"
+    segments(title, _HOWS, how, key="ablation-how", use=lambda name: select(how=name), help=_HELP)
     if how == "resample":
         return how, _donor_field(model, trace, offer), ()
     return how, "", _texts_field(model) if how == "mean" else ()
@@ -233,26 +250,24 @@ def _donor_field(model: Model, trace: Trace, offer: str) -> str:
 
 def _texts_field(model: Model) -> tuple[str, ...]:
     """The reference texts."""
-    st.session_state["ablation-texts"] = st.session_state.get(_WHICH, _FEW)
-    which = st.segmented_control(
-        "Reference texts",
-        (_FEW, _ALL, _OWN),
-        key="ablation-texts",
-        label_visibility="collapsed",
-        on_change=lambda: st.session_state.update({_WHICH: st.session_state["ablation-texts"] or _FEW}),
-    )
+    which: str = st.session_state.get(_WHICH, _FEW)
+
+    def use(name: str) -> None:
+        st.session_state[_WHICH] = name
+
+    segments("Reference texts", (_FEW, _ALL, _OWN), which, key="ablation-texts", use=use, label_visibility="collapsed")
     if which != _OWN:
         pairs = model.family == "encoder-decoder"
         texts = embedded_texts(pairs=pairs)[: FEW if which != _ALL else _MOST_TEXTS]
         kind = "dates" if pairs else "sentences"
         say.caption(f"The mean over all tokens of the app's first {len(texts)} {kind}: other texts, other means.")
         return texts
-    st.session_state["ablation-own"] = st.session_state.get(_TYPED, "")
+    hold = held(_TYPED, "", key="ablation-own")
     st.text_area(
         "Texts, one a line",
         key="ablation-own",
         height=100,
-        on_change=lambda: st.session_state.update({_TYPED: st.session_state["ablation-own"]}),
+        on_change=hold,
     )
     own = tuple(line.strip() for line in st.session_state.get(_TYPED, "").splitlines() if line.strip())
     if not 1 <= len(own) <= _MOST_TEXTS:

@@ -15,7 +15,7 @@ from attnviz.figures.ablation import control_dots
 from attnviz.ui import say, work
 from attnviz.ui.ablation import finding, lines
 from attnviz.ui.ablation.subject import MOST_TOKENS, Subject
-from attnviz.ui.ablation.trial import Trial, pairs_field, trial_of
+from attnviz.ui.ablation.trial import Trial, trial_of
 from attnviz.ui.export import export_bar
 from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.jobs import Job
@@ -42,6 +42,9 @@ def believing(subject: Subject) -> None:
     if subject.chat:
         say.caption("Controls read plain texts: switch the chat template off.")
         return
+    if not subject.metric.batched:
+        say.caption("Controls do not write: measure by the loss to see whether the set may be called important.")
+        return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.session_state["ablation-n"] = st.session_state.get(_N, 20)
         n = st.number_input(
@@ -52,8 +55,6 @@ def believing(subject: Subject) -> None:
             width=120,
             on_change=lambda: st.session_state.update({_N: st.session_state["ablation-n"]}),
         )
-        with st.popover("More prompts", icon=":material/playlist_add:"):
-            pairs_field()
         trial = trial_of(subject, int(n))
         key = (*subject.asked, "controls", subject.heads, trial)
         st.button(

@@ -29,6 +29,7 @@ from attnviz.ui.ablation.subject import Subject, position_of
 from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
 from attnviz.ui.flow.showing import show_figure
+from attnviz.ui.pickers import dropdown
 from attnviz.ui.python_lines import head_literal
 from attnviz.ui.reading import palette_of
 from attnviz.ui.session import select, selection
@@ -73,7 +74,7 @@ def _outcome(subject: Subject, clean: Run, edited: Run, known: Sweep | None) -> 
     change = edited.outcome - clean.outcome
     cells = [("Clean", f"{clean.outcome:.4f}"), ("Edited", f"{edited.outcome:.4f}"), ("Change", signed(change))]
     alone = None
-    if known is not None and len(subject.heads) > 1:
+    if known is not None and known.units == "head" and len(subject.heads) > 1:
         alone = float(sum(known.found[subject.site][head.layer, head.head] for head in subject.heads))
         if np.isfinite(alone):
             cells.append(("One by one, added up", signed(alone)))
@@ -193,13 +194,12 @@ def _maps(subject: Subject, clean: Trace, edited: Trace) -> None:
     wanted = selected_later()
     head = wanted if wanted in later else order[0]
     options = list(dict.fromkeys([*order[:_MOST_LATER], head]))
-    st.session_state["ablation-later"] = head
-    st.selectbox(
+    dropdown(
         "A later head, clean and edited",
-        options,
+        {pair: f"{named(pair)} · {changes[pair]:.0%} of its attention moved" for pair in options},
+        head,
         key="ablation-later",
-        format_func=lambda pair: f"{named(pair)} · {changes[pair]:.0%} of its attention moved",
-        on_change=_pick_later,
+        use=_pick_later,
         help="Those whose maps changed most come first: half the sum of all changes of a row, averaged over rows.",
         width=420,
     )
@@ -212,9 +212,8 @@ def _maps(subject: Subject, clean: Trace, edited: Trace) -> None:
     )
 
 
-def _pick_later() -> None:
-    layer, head = st.session_state["ablation-later"]
-    select(later_layer=layer, later_head=head)
+def _pick_later(pair: Pair) -> None:
+    select(later_layer=pair[0], later_head=pair[1])
 
 
 def _map(subject: Subject, trace: Trace, pair: Pair) -> None:

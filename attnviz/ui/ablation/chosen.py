@@ -82,7 +82,8 @@ def _presets(subject: Subject, known: Sweep | None) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.session_state["ablation-top"] = min(st.session_state.get(_TOP, 5), len(every))
         count = st.number_input("How many", 1, len(every), key="ablation-top", on_change=_keep, width=120)
-        strongest = top(effects(known, subject.site), int(count)) if known is not None and known.n_reached else []
+        cells = top(effects(known, subject.site), int(count)) if known is not None and known.n_reached else []
+        strongest = [pair for cell in cells for pair in subject.heads_of(*cell)]
         st.button("Strongest", key="ablation-strongest", on_click=use, args=(strongest,), disabled=not strongest)
     rest = [pair for pair in every if pair not in set(mine)]
     st.button("Everything but these", key="ablation-rest", on_click=use, args=(rest,), disabled=not mine or not rest)
@@ -107,7 +108,7 @@ def every_head(subject: Subject) -> list[Pair]:
 
 
 def top(values: npt.NDArray[np.float64], count: int) -> list[Pair]:
-    """The heads of the largest |effect|, the largest first; those without an effect never."""
+    """The cells, [layer, unit], of the largest |effect|, the largest first; those without an effect never."""
     sizes = np.nan_to_num(np.abs(values), nan=0.0)
     order = np.argsort(-sizes, axis=None, kind="stable")[:count]
     pairs = (np.unravel_index(int(i), sizes.shape) for i in order)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -12,24 +14,19 @@ import torch
 
 from attnviz import ablation
 from attnviz.ablation import Screened, Sweep
+from attnviz.ablation.held import Removal
 from attnviz.edits import Edit, Head
-from attnviz.errors import AttnvizError, InputError, Unsupported
+from attnviz.errors import InputError, Unsupported
 from attnviz.trace import Trace
 from attnviz.ui import work
-from attnviz.ui.ablation.subject import Subject
+from attnviz.ui.ablation import generated
+from attnviz.ui.ablation.subject import PLURAL, Subject
 from attnviz.ui.jobs import Job
+from attnviz.ui.kept import Refused
 from attnviz.ui.session import stores
 
 WRITTEN = 20  # tokens that the model writes, greedily
 _ROWS = 32  # positions whose distributions are held at once
-
-
-@dataclass(frozen=True)
-class Refused:
-    """An error without its traceback, whose frames may hold a model."""
-
-    kind: type[AttnvizError]
-    words: str
 
 
 def kept(subject: Subject, key: tuple[Any, ...], title: str, make: Callable[[Job], Any]) -> Any:
@@ -63,9 +60,12 @@ def put(subject: Subject, key: tuple[Any, ...], value: Any) -> None:
 def screened(subject: Subject) -> Screened:
     """Every head's effect, estimated; Unsupported for an outcome without a slope."""
 
+    if not subject.metric.batched:
+        raise Unsupported("What a model writes moves in steps, so it has no slope and cannot be estimated.")
+
     def make(job: Job) -> Screened:
         job.report("one pass forward and one back", 0.0)
-        return ablation.screen(subject.model, **subject.question)
+        return ablation.screen(subject.model, **question_of(subject, job))
 
     return cast(Screened, kept(subject, (*subject.asked, "screen"), "Estimating every head", make))
 
@@ -82,12 +82,78 @@ def sweep(subject: Subject, order: Sequence[Head], job: Job) -> None:
     """
     key, done = (*subject.asked, "sweep"), swept(subject)
     job.report("", 0.0)
-    found = ablation.pieces(subject.model, **subject.question, order=order, progress=job.step, done=done)
+    if subject.metric.batched:
+        asked = question_of(subject, job)
+        found = ablation.pieces(subject.model, **asked, order=order, progress=job.step, done=done)
+    else:
+        found = generated.pieces(subject, partial(edits_of, subject, job=job), progress=job.step, done=done)
     for part in found:
         other = stores().traces.get(key)  # of another session, which may be further
         if not isinstance(other, Sweep) or other.n_reached <= part.n_reached:
             put(subject, key, part)
-        job.doing = f"{part.n_reached:,} of {part.n_units:,} heads"
+        job.doing = f"{part.n_reached:,} of {part.n_units:,} {PLURAL[subject.parts]}"
+
+
+def one_generation(subject: Subject) -> float:
+    """How many seconds one measurement of what the model writes takes, timed once."""
+
+    def make(job: Job) -> float:
+        job.report("writing once", 0.0)
+        began = time.perf_counter()
+        subject.model.measure(subject.metric, **subject.given)
+        return time.perf_counter() - began
+
+    return cast(float, kept(subject, (*subject.run, "one generation"), "Timing what is written", make))
+
+
+class Counted(Sequence[str]):
+    """Texts that tell a job how far they are read, each time that they are; a cancelled job ends there."""
+
+    def __init__(self, texts: Sequence[str], job: Job) -> None:
+        self._texts, self._job = texts, job
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._texts[index]
+
+    def __iter__(self) -> Iterator[str]:
+        for number, text in enumerate(self._texts):
+            self._job.report(f"the mean, text {number + 1} of {len(self)}", 0.0)
+            yield text
+
+
+def question_of(subject: Subject, job: Job) -> dict[str, Any]:
+    """`subject.question`, with the mean that is kept in place of its texts."""
+    asked = subject.question
+    return asked | {"texts": mean_of(subject, job)} if "texts" in asked else asked
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What heads are held at, with the bytes that it takes in the cache."""
+
+    removal: Removal
+
+    @property
+    def nbytes(self) -> int:
+        return sum(value.nbytes for value in self.removal.values.values())
+
+
+def edits_of(subject: Subject, heads: Sequence[Head], job: Job) -> list[Edit]:
+    """What takes these heads out together, in a job."""
+    return mean_of(subject, job).edits(heads) if subject.how == "mean" else [subject.edit(heads)]
+
+
+def mean_of(subject: Subject, job: Job) -> Removal:
+    """What heads are held at: made once for a model and its texts, and kept."""
+    key = (subject.name, "ablation", "mean", work.digest(repr(subject.texts)))
+    held = stores().traces.get(key)
+    if not isinstance(held, Held):
+        held = Held(Removal.of(subject.model, Counted(subject.texts, job)))
+        put(subject, key, held)
+    return held.removal
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +186,12 @@ def edited_run(subject: Subject) -> Run:
 
     def make(job: Job) -> Run:
         job.report("what stands in for the heads", 0.0)
-        return _run(subject, (subject.edit(subject.heads),), job)
+        return _run(subject, edits_of(subject, subject.heads, job), job)
 
     return cast(Run, kept(subject, key, "Running with these heads taken out", make))
 
 
-def _run(subject: Subject, edits: tuple[Edit, ...], job: Job) -> Run:
+def _run(subject: Subject, edits: Sequence[Edit], job: Job) -> Run:
     model, given = subject.model, subject.given
     job.report("measuring", 0.1)
     outcome = model.measure(subject.metric, **given, edits=edits)
@@ -153,7 +219,7 @@ def moved(subject: Subject) -> npt.NDArray[np.float64] | None:
         job.report("the clean run", 0.0)
         clean = model.trace(**given).logits
         job.report("the edited run", 0.5)
-        edited = model.trace(**given, edits=(subject.edit(subject.heads),)).logits
+        edited = model.trace(**given, edits=edits_of(subject, subject.heads, job)).logits
         assert clean is not None
         assert edited is not None
         return divergences(clean, edited)

@@ -67,6 +67,26 @@ def map_lines(chosen: Selection, subject: Subject, head: str, *, edited: bool) -
     return python.shown(lines, "attention_map", drawn)
 
 
+def many_lines(chosen: Selection, subject: Subject, file: str, most: int) -> str:
+    """The mean over minimal pairs: `figures.many.mean_map`.
+
+    file   of the pairs, of which the first `most` are read
+    """
+    lines, _ = _run(chosen, subject)
+    lines[lines.index("import attnviz.figures.ablation")] = "import attnviz.figures.many"
+    lines = [line for line in lines if not line.startswith(("text = ", "written = "))]
+    given = ["model", "cases", f'how="{subject.how}"']
+    lines.append(f"cases = attnviz.ablation.read_cases({python.literal(file, 60)})[:{most}]")
+    if subject.how == "mean":
+        given += _stand_in(subject, lines)
+    if subject.model.family == "encoder-decoder":
+        given.append(f"decoder_input_ids={subject.trace.input_ids[:1]}")
+    units = [f'units="{subject.parts}"'] * (subject.parts != "head")
+    site = [] if subject.focus.head.site is None else [f'site="{subject.focus.head.site}"']
+    lines.append(python.assigned("averaged", "attnviz.ablation.over_texts", [*given, *site, *units]))
+    return python.shown(lines, "many.mean_map", ["averaged"])
+
+
 def control_lines(chosen: Selection, subject: Subject, trial: Trial) -> str:
     """The set against random heads: `figures.ablation.control_dots`."""
     lines, _ = _run(chosen, subject, embedded="mean" in trial.hows)
@@ -104,7 +124,8 @@ def _asked(chosen: Selection, subject: Subject, *, traced: bool = False) -> tupl
     stands_in = _stand_in(subject, lines)
     site = subject.focus.head.site
     named = [] if site is None else [f'site="{site}"']
-    return lines, ["model", given[0], "metric", *given[1:], f'how="{subject.how}"', *stands_in, *named]
+    units = [f'units="{subject.parts}"'] * (subject.parts != "head")
+    return lines, ["model", given[0], "metric", *given[1:], f'how="{subject.how}"', *stands_in, *named, *units]
 
 
 def _metric(metric: Metric) -> list[str]:

@@ -5,21 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from attnviz.ablation import Screened, Sweep
+from attnviz.edits import Head
 from attnviz.errors import InputError, Unsupported
 from attnviz.figures.ablation import ONE_TEXT, attention_scatter, effect_map, effects, estimate_scatter, noise_words
 from attnviz.figures.labels import model_words
-from attnviz.figures.palette import DIVERGING
 from attnviz.heads import attention_between
 from attnviz.ui import say
 from attnviz.ui.ablation import finding, lines
 from attnviz.ui.ablation.running import sweeping
-from attnviz.ui.ablation.subject import Subject
+from attnviz.ui.ablation.subject import ONE, PLURAL, Subject
 from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
 from attnviz.ui.flow.showing import show_figure
+from attnviz.ui.head_map import signed
+from attnviz.ui.pickers import segments
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
 
@@ -27,18 +30,18 @@ _SHOWN = "attnviz_ablation_shown"
 OFF = "Zero leaves what the model met in training, so effects may be the zero's and not the head's. "
 
 
-def overview(subject: Subject) -> tuple[Sweep | None, bool]:
-    """The grid of effects, and beside it the estimate against the exact effect: (the sweep so far, whether it runs)."""
+def overview(subject: Subject) -> Sweep | None:
+    """The grid of effects, and beside it the estimate against the exact effect; gives the sweep so far."""
     try:
         guess, refused = finding.screened(subject), ""
     except Unsupported as error:
         guess, refused = None, str(error)
-    known, under_way = sweeping(subject, guess.ranked() if guess is not None else ())
+    known = sweeping(subject, by_estimate(subject, guess) if guess is not None else ())
     there = known if known is not None and known.n_reached else None
     shown = _which(guess, there)
     if shown is None:
         say.caption(refused, "Nothing is measured yet.")
-        return None, under_way
+        return None
     left, right = st.columns([3, 2], gap="medium")
     with left:
         _grid(subject, shown)
@@ -46,64 +49,71 @@ def overview(subject: Subject) -> tuple[Sweep | None, bool]:
         if guess is not None and there is not None:
             _agreement(subject, guess, there)
         else:
-            say.caption(refused or "Measure every head to see how far the estimate holds.")
-    return known, under_way
+            say.caption(refused or f"Measure every {ONE[subject.parts]} to see how far the estimate holds.")
+    return known
+
+
+def by_estimate(subject: Subject, guess: Screened) -> list[Head]:
+    """One head of each unit, those of the largest estimates first."""
+
+    def size(unit: tuple[Head, ...]) -> float:
+        head = unit[0]
+        return abs(float(guess.found[subject.model.info.site(head.site)][head.layer, head.head // len(unit)]))
+
+    return [unit[0] for unit in sorted(subject.units, key=size, reverse=True)]
 
 
 def _which(guess: Screened | None, known: Sweep | None) -> Sweep | None:
     """The sweep that is drawn: the exact one where there is any, unless the estimate is wanted."""
     if guess is None or known is None:
         return known or guess
-    exact = f"Exact: {known.n_reached:,} of {known.n_units:,}"
-    st.session_state["ablation-shown"] = st.session_state.get(_SHOWN, "exact")
-    st.segmented_control(
-        "Shown",
-        ("exact", "estimate"),
-        key="ablation-shown",
-        format_func=lambda name: exact if name == "exact" else "Estimate",
-        label_visibility="collapsed",
-        on_change=lambda: st.session_state.update({_SHOWN: st.session_state["ablation-shown"] or "exact"}),
-    )
-    return guess if st.session_state.get(_SHOWN) == "estimate" else known
+    titles = {"exact": f"Exact: {known.n_reached:,} of {known.n_units:,}", "estimate": "Estimate"}
+    current = st.session_state.get(_SHOWN, "exact")
+
+    def use(name: str) -> None:
+        st.session_state[_SHOWN] = name
+
+    segments("Shown", titles, current, key="ablation-shown", use=use, label_visibility="collapsed")
+    return guess if current == "estimate" else known
 
 
 def _grid(subject: Subject, shown: Sweep) -> None:
-    values = effects(shown, subject.site)
+    values, info = effects(shown, subject.site), subject.model.info
     most = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
     title = shown.title[:1].upper() + shown.title[1:]
     st.markdown(f"**{say.plain(title)}**")
     chosen = {(head.layer, head.head) for head in subject.heads}
 
-    def toggle(layer: int, head: int) -> None:
-        pairs = selection().heads
-        kept = tuple(pair for pair in pairs if pair != (layer, head))
-        select(heads=kept if (layer, head) in pairs else (*pairs, (layer, head)), layer=layer, head=head)
+    def toggle(layer: int, column: int) -> None:
+        pairs, cell = selection().heads, subject.heads_of(layer, column)
+        kept = tuple(pair for pair in pairs if pair not in cell)
+        whole = len(pairs) - len(kept) == len(cell)
+        select(heads=kept if whole else (*kept, *cell), layer=layer, head=cell[0][1])
 
     focus = subject.focus.head
+    here = (i for i in range(values.shape[1]) if (focus.layer, focus.head) in subject.heads_of(focus.layer, i))
     matrix(
         values,
         key="ablation-grid",
         row_labels=[str(i) for i in range(values.shape[0])],
-        col_labels=[str(i) for i in range(values.shape[1])],
+        col_labels=["all"] if subject.parts == "layer" else [str(i) for i in range(values.shape[1])],
         row_axis="layer",
-        col_axis="head",
+        col_axis={"head": "head", "group": "key/value group", "layer": "heads"}[subject.parts],
         value_name="effect",
-        palettes={name: list(stops) for name, stops in DIVERGING.items()},
-        low=-most,
-        high=most,
-        selected=(focus.layer, focus.head),
-        label="All heads, layers down and heads across. Pick one to put it into the set, or to take it out again.",
+        **signed(most)._asdict(),
+        selected=(focus.layer, next(here)),
+        label=f"All {PLURAL[subject.parts]}, layers down. Pick one to put its heads into the set, or to take them out.",
         cell="free",
         max_height=460,
-        title=f"{title}, {subject.model.info.name}",
+        title=f"{title}, {info.name}",
         file_name="ablation",
         on_pick=toggle,
     )
     words = caption_of(subject, shown)
     say.caption(
-        f"In the set: {len(chosen)}. Click a head to put it in, or take it out."
+        f"Heads in the set: {len(chosen)}. Click a {ONE[subject.parts]} to put it in, or take it out."
         if chosen
-        else "Click heads into a set.",
+        else f"Click {PLURAL[subject.parts]} into a set.",
         *words,
     )
     scheme, site = theme(), subject.site
@@ -120,7 +130,7 @@ def _grid(subject: Subject, shown: Sweep) -> None:
 
 def caption_of(subject: Subject, shown: Sweep) -> list[str]:
     """What effects are and are not, for captions."""
-    direction = "Blue: the outcome rises without the head. Orange: it falls."
+    direction = f"Blue: the outcome rises without the {ONE[subject.parts]}. Orange: it falls."
     words = [
         f"Clean run: {shown.metric} is {shown.baseline:.4f}. Each cell is edited minus clean. {direction}",
         noise_words(shown),
@@ -141,6 +151,7 @@ def facts(subject: Subject, shown: Sweep) -> dict[str, Any]:
         "text": subject.trace.source_text or subject.trace.text,
         "metric": shown.metric,
         "how": shown.how,
+        "units": shown.units,
         "donor": subject.donor,
         "reference_texts": len(subject.texts),
         "baseline": shown.baseline,
@@ -167,23 +178,32 @@ def _agreement(subject: Subject, guess: Screened, known: Sweep) -> None:
     far = min(10, int(there.sum()))
     tops = [set(np.argsort(np.abs(v[there]))[::-1][:far].tolist()) for v in (exact, first)]
     say.caption(
-        f"Of the {far} strongest heads by the exact effect, {len(tops[0] & tops[1])} are among the {far} strongest "
-        "estimates. On the dotted line both agree.",
+        f"Of the {far} strongest {PLURAL[subject.parts]} by the exact effect, {len(tops[0] & tops[1])} are among the "
+        f"{far} strongest estimates. On the dotted line both agree.",
         "An estimate is the first term of a series: it fails where an effect bends, so trust the exact one.",
     )
     export_bar(
         "estimate against exact",
         figure,
-        lambda: known.frame().merge(guess.frame(), on=["site", "layer", "head", "metric"], suffixes=("", "_estimate")),
+        lambda: merged(guess, known),
         lines.estimate_lines(selection(), subject),
         about=facts(subject, known),
         key="ablation-estimate",
     )
 
 
+def merged(guess: Screened, known: Sweep) -> pd.DataFrame:
+    """A row for each unit that was measured: its effect, and its estimate as `effect_estimate`."""
+    exact = known.frame()
+    return exact.merge(guess.frame(), on=[name for name in exact if name != "effect"], suffixes=("", "_estimate"))
+
+
 def against_attention(subject: Subject, known: Sweep) -> None:
     """Every head's attention between the selected query and key, against the size of its effect."""
     st.markdown("**Attention against effect**")
+    if known.units != "head":
+        say.caption("A head has attention, a group or a layer has not: take out heads one by one to compare.")
+        return
     focus, scheme, site = subject.focus, theme(), subject.site
     queries, keys = subject.trace.axes(focus.head.site)
     attention = attention_between(subject.trace, focus.queries, focus.keys, site=focus.head.site, view=focus.view)

@@ -13,123 +13,93 @@ import streamlit as st
 
 from attnviz.ablation import Sweep
 from attnviz.edits import Head
-from attnviz.errors import AttnvizError, Cancelled
-from attnviz.ui import say, work
-from attnviz.ui.ablation import finding
-from attnviz.ui.ablation.subject import Subject
+from attnviz.ui import say
+from attnviz.ui.ablation import background, finding
+from attnviz.ui.ablation.background import span
+from attnviz.ui.ablation.subject import ONE, PLURAL, Subject
 from attnviz.ui.jobs import Job
-from attnviz.ui.session import act
 
 AT_ONCE = 5.0  # seconds that a sweep may take without being asked for
+MOST_WRITING = 600.0  # seconds of a sweep that writes a text for every head
+SWEEP = ""  # the kind of the job
 _RATE = {"cpu": 1.5e11, "cuda": 2e13}  # multiplications and additions a second, before any sweep was timed
-_JOB, _PACE, _STOPPED = "attnviz_ablation_job", "attnviz_ablation_pace", "attnviz_ablation_stopped"
-_LOOK_SECONDS = 1.2  # between two pictures of a sweep that is under way
-_Running = tuple[tuple[object, ...], Job, float | None]  # question, job, when it began; None where it goes on
+_PACE = "attnviz_ablation_pace"
 
 
-def sweeping(subject: Subject, order: Sequence[Head]) -> tuple[Sweep | None, bool]:
-    """(what is known so far, whether the rest is under way); shows the bar, or the button that starts it."""
-    running: _Running | None = st.session_state.get(_JOB)
-    if running is not None and running[0] != subject.asked:
-        running[1].cancel()  # the person has moved on; what it has is kept
-        st.session_state.pop(_JOB)
-        running = None
+def sweeping(subject: Subject, order: Sequence[Head]) -> Sweep | None:
+    """What is known so far; shows the bar of a sweep that is under way, or the button that starts it."""
+    under_way = background.started(SWEEP, subject.asked)
     known = finding.swept(subject)
     whole = known is not None and known.complete
-    stopped = st.session_state.get(_STOPPED) == subject.asked
-    if running is None and not whole and not stopped and seconds(subject) <= AT_ONCE:
+    if not (under_way or whole or background.stopped(SWEEP, subject.asked)) and seconds(subject) <= AT_ONCE:
         _start(subject, order)
-        running = st.session_state[_JOB]
-        running[1].wait(_LOOK_SECONDS)
-    if running is not None:
-        if _watch(subject, running):
-            return finding.swept(subject), True
-        known = finding.swept(subject)
+        background.wait(SWEEP)
+        under_way = True
+    if under_way and background.watch(SWEEP, f"Measuring every {ONE[subject.parts]}"):
+        return finding.swept(subject)
+    known = finding.swept(subject)
     if known is None or not known.complete:
         _offer(subject, order, known)
-    return known, False
-
-
-def again(under_way: bool) -> None:
-    """Call last: draws the page again where a sweep goes on."""
-    if under_way:
-        running: _Running = st.session_state[_JOB]
-        running[1].wait(_LOOK_SECONDS)
-        st.rerun()
+    return known
 
 
 def seconds(subject: Subject) -> float:
     """About how long a whole sweep takes."""
+    if not subject.metric.batched:
+        return len(subject.units) * finding.one_generation(subject)
+    return seconds_of(subject, _n_tokens(subject))
+
+
+def seconds_of(subject: Subject, n_tokens: int) -> float:
+    """About how long sweeps of so many tokens take, at the pace of those before."""
     rate = _RATE.get(subject.model.hf_model.device.type, _RATE["cpu"])
-    return _work(subject) * float(st.session_state.get(_PACE, {}).get(subject.name, 1 / rate))
+    return _work(subject, n_tokens) * float(st.session_state.get(_PACE, {}).get(subject.name, 1 / rate))
 
 
-def _work(subject: Subject) -> float:
+def _n_tokens(subject: Subject) -> int:
+    return len(subject.trace.tokens) + len(subject.trace.source_tokens)
+
+
+def _work(subject: Subject, n_tokens: int) -> float:
     """Multiplications and additions of a sweep: half of a forward pass for each head."""
     info = subject.model.info
-    n_heads = sum(info.layers_of(site) * info.heads_of(site) for site in info.sites)
-    tokens = len(subject.trace.tokens) + len(subject.trace.source_tokens)
     table = subject.model.hf_model.get_input_embeddings().weight.numel()
-    return float(n_heads * tokens * max(info.n_parameters - table, table // 8))
+    return float(len(subject.units) * n_tokens * max(info.n_parameters - table, table // 8))
 
 
 def _start(subject: Subject, order: Sequence[Head]) -> None:
-    began = time.monotonic() if finding.swept(subject) is None else None
-    job = Job(partial(finding.sweep, subject, list(order)))
-    st.session_state.pop(_STOPPED, None)
-    st.session_state[_JOB] = (subject.asked, job, began)
+    # A thread has no session, so the job is handed what it writes its pace into.
+    pace: dict[str, float] = st.session_state.setdefault(_PACE, {})
+    anew, work = finding.swept(subject) is None, _work(subject, _n_tokens(subject))
+
+    def make(job: Job) -> None:
+        began = time.monotonic()
+        finding.sweep(subject, list(order), job)
+        known = finding.swept(subject)
+        if anew and subject.metric.batched and known is not None and known.complete:
+            pace[subject.name] = (time.monotonic() - began) / work
+
+    background.start(SWEEP, subject.asked, make)
 
 
 def _offer(subject: Subject, order: Sequence[Head], known: Sweep | None) -> None:
-    def start() -> None:
-        act()
-        work.retry()
-        _start(subject, order)
-
+    needed, many = seconds(subject), PLURAL[subject.parts]
+    if not subject.metric.batched and needed > MOST_WRITING:
+        say.caption(
+            f"Writing once without each of {len(subject.units):,} {many} would take about {span(needed)}, and the most "
+            f"is {span(MOST_WRITING)}: shorten the text, or measure by the loss."
+        )
+        return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
-            "Measure every head" if known is None else "Measure the rest",
+            f"Measure every {ONE[subject.parts]}" if known is None else "Measure the rest",
             type="primary",
             icon=":material/play_arrow:",
             key="ablation-run",
-            on_click=start,
+            on_click=background.asked_for,
+            args=(partial(_start, subject, order),),
         )
-        reached = "" if known is None else f"{known.n_reached:,} of {known.n_units:,} heads are measured. "
-        words = f"{reached}All of them take about {_span(seconds(subject))}; the largest estimates come first."
+        reached = "" if known is None else f"{known.n_reached:,} of {known.n_units:,} {many} are measured. "
+        first = "the largest estimates come first" if order else "layer after layer"
+        words = f"{reached}All of them take about {span(needed)}; {first}."
         st.markdown(say.plain(words))
-
-
-def _watch(subject: Subject, running: _Running) -> bool:
-    """The bar of a sweep; False once it is over."""
-    _, job, began = running
-
-    def stop() -> None:
-        act()
-        job.cancel()
-        st.session_state[_STOPPED] = subject.asked
-
-    if not job.cancelled and not job.wait(0):
-        with st.container(horizontal=True, vertical_alignment="center", border=True):
-            left = job.seconds_left
-            words = f"Measuring every head: {job.doing}" + ("" if left is None else f" · about {_span(left)} left")
-            st.progress(job.share, say.plain(words), width="stretch")
-            st.button("Cancel", on_click=stop, key="ablation-cancel", icon=":material/stop_circle:")
-        return True
-    job.wait(2 * _LOOK_SECONDS)  # one that was stopped ends at its next step, with what it has
-    st.session_state.pop(_JOB, None)
-    known = finding.swept(subject)
-    if known is not None and known.complete and began is not None:
-        st.session_state.setdefault(_PACE, {})[subject.name] = job.elapsed / _work(subject)
-    try:
-        if job.wait(0):
-            job.result()
-    except Cancelled:
-        return False
-    except AttnvizError as error:
-        st.session_state[_STOPPED] = subject.asked
-        say.problem(error)
-    return False
-
-
-def _span(value: float) -> str:
-    return f"{max(1, round(value))} s" if value < 90 else f"{round(value / 60)} min"

@@ -6,20 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from attnviz.ablation.swapping import propose_foil
 from attnviz.edits import Edit, Head, MeanHeads, ResampleHeads, ZeroHeads
-from attnviz.metrics import KL, ClassProb, LogitDiff, LogProb, Loss, Metric, Similarity, default_for
+from attnviz.metrics import KL, ClassProb, ExactMatch, LogitDiff, LogProb, Loss, Metric, Similarity, default_for
 from attnviz.models import Model
 from attnviz.trace import Trace
 from attnviz.ui import work
-from attnviz.ui.selection import Focus, Selection
+from attnviz.ui.focus import Focus
+from attnviz.ui.selection import PARTS, Selection
+from attnviz.writing import without_end
 
 MOST_TOKENS = 512  # of a text whose heads are taken out: a sweep of more takes minutes
 How = Literal["zero", "mean", "resample"]
+Part = Literal["head", "group", "layer"]
+ONE: dict[Part, str] = {"head": "head", "group": "key/value group", "layer": "layer"}
+PLURAL: dict[Part, str] = {part: f"{words}s" for part, words in ONE.items()}
 KIND_OF = {
     LogitDiff: "difference",
     LogProb: "continuation",
     KL: "kl",
     Loss: "loss",
+    ExactMatch: "match",
     Similarity: "similarity",
     ClassProb: "class",
 }
@@ -33,6 +40,7 @@ class Subject:
     donor    the text resampled from; texts: those whose mean stands in
     chat     whether text and donor stand in the model's chat template
     heads    those chosen together; () for none
+    parts    what is taken out one by one: heads, those that share a key/value head, or whole layers
     """
 
     name: str
@@ -45,6 +53,7 @@ class Subject:
     texts: tuple[str, ...]
     chat: bool
     heads: tuple[Head, ...]
+    parts: Part = "head"
 
     @property
     def site(self) -> str:
@@ -59,7 +68,8 @@ class Subject:
     @property
     def asked(self) -> tuple[object, ...]:
         """What tells this question from others."""
-        return (*self.run, work.digest(repr(self.metric)), self.how, work.digest(repr((self.donor, self.texts))))
+        stands_in = work.digest(repr((self.donor, self.texts)))
+        return (*self.run, work.digest(repr(self.metric)), self.how, stands_in, self.parts)
 
     @property
     def given(self) -> dict[str, Any]:
@@ -76,7 +86,28 @@ class Subject:
             stands_in["donor"] = donor_of(self.model, self.donor, self.chat)
         elif self.how == "mean":
             stands_in["texts"] = self.texts
-        return {**self.given, "metric": self.metric, "how": self.how, "site": self.focus.head.site, **stands_in}
+        asked = {"metric": self.metric, "how": self.how, "site": self.focus.head.site, "units": self.parts}
+        return {**self.given, **asked, **stands_in}
+
+    @property
+    def units(self) -> tuple[tuple[Head, ...], ...]:
+        """The heads of every unit that is taken out one by one, at all sites: what a sweep has effects of."""
+        info = self.model.info
+        several = info.family == "encoder-decoder"
+        return tuple(
+            tuple(Head(layer, head, site if several else None) for head in range(first, first + size))
+            for site in info.sites
+            for layer, n in zip(info.layers[site], info.layer_heads[site], strict=True)
+            for size in [size_of(self.model, site, n, self.parts)]
+            for first in range(0, n, size)
+        )
+
+    def heads_of(self, layer: int, column: int) -> tuple[tuple[int, int], ...]:
+        """(layer, head) of all heads that one cell of the grid stands for."""
+        info = self.model.info
+        n = info.layer_heads[self.site][info.layers[self.site].index(layer)]
+        size = size_of(self.model, self.site, n, self.parts)
+        return tuple((layer, head) for head in range(column * size, (column + 1) * size))
 
     def edit(self, heads: Sequence[Head]) -> Edit:
         """What takes these heads out together."""
@@ -98,12 +129,25 @@ def kinds_of(model: Model, trace: Trace) -> tuple[str, ...]:
         continued = ["continuation"] if model.family == "decoder" else []
         kinds += ["difference"] if not masked or model.mask_id in trace.input_ids else []
         kinds += [*continued, "kl", *["loss"] * (not masked and len(trace.tokens) > 1)]
+        kinds += ["match"] * (model.family == "encoder-decoder" and len(trace.tokens) > 1)
     elif len(model.labels) > 1 and trace.class_logits is not None:
         kinds.append("class")
     elif trace.embedding is not None:
         kinds.append("similarity")
     first = KIND_OF[type(default_for(model, trace))]
     return tuple(dict.fromkeys([first, *kinds]))
+
+
+def size_of(model: Model, site: str, n_heads: int, parts: Part) -> int:
+    """How many heads of a layer of `n_heads` go together."""
+    return {"head": 1, "layer": n_heads, "group": n_heads // model.layout.n_kv_heads[site] or 1}[parts]
+
+
+def parts_of(model: Model, site: str) -> tuple[Part, ...]:
+    """What can be taken out one by one: groups only where several heads share keys and values, in every layer alike."""
+    counts = model.info.layer_heads[site]
+    shared = len(set(counts)) == 1 and size_of(model, site, counts[0], "group") > 1
+    return tuple(part for part in PARTS if part != "group" or shared)  # type: ignore[misc]
 
 
 def position_of(model: Model, trace: Trace) -> int:
@@ -119,13 +163,12 @@ def metric_of(model: Model, trace: Trace, chosen: Selection, other: str) -> Metr
     kind = chosen.metric if chosen.metric in kinds_of(model, trace) else ""
     if kind in ("", "difference") and model.has_vocabulary and "difference" in kinds_of(model, trace):
         position = position_of(model, trace)
-        likely = [int(i) for i in trace.predictions(position, 3)["token_id"]]
         proposed = default_for(model, trace)
         if kind == "difference" or isinstance(proposed, LogitDiff):
-            answer = likely[0] if chosen.answer is None else chosen.answer
+            answer = int(trace.predictions(position, 1)["token_id"][0]) if chosen.answer is None else chosen.answer
             foil = chosen.foil
             if foil is None or foil == answer:
-                foil = next(i for i in likely if i != answer)
+                foil, _ = foil_of(model, trace, answer)
             return LogitDiff(_word(model, trace, answer), _word(model, trace, foil), position)
     if kind == "continuation" and other:
         return LogProb(other)
@@ -133,12 +176,28 @@ def metric_of(model: Model, trace: Trace, chosen: Selection, other: str) -> Metr
         return KL(position=-1 if model.family == "decoder" else None)
     if kind == "loss":
         return Loss()
+    if kind == "match":
+        ids = without_end(model.hf_model, trace.input_ids[1:])  # the first one is given to every decoder
+        said = "".join(map(trace.decode, ids))
+        return ExactMatch(said if model.ids_of(said) == ids else tuple(ids))
     if kind == "class" and chosen.answer is not None and chosen.answer < len(model.labels):
         label = model.labels[chosen.answer]
         return ClassProb(label if model.labels.count(label) == 1 else chosen.answer)
     if kind == "similarity" or (not kind and other and not model.has_vocabulary and not model.labels):
         return Similarity(other or None)
     return default_for(model, trace)
+
+
+def foil_of(model: Model, trace: Trace, answer: int) -> tuple[int, bool]:
+    """(a token to compare the answer with, whether the text names it).
+
+    Another name or place of the text, where the answer is one; else the likeliest token that is not the answer.
+    """
+    named = propose_foil(trace.text, trace.decode(answer), model)
+    if named is not None:
+        return model.ids_of(named)[0], True
+    likely = trace.predictions(position_of(model, trace), 2)["token_id"]
+    return next(int(i) for i in likely if i != answer), False
 
 
 def _word(model: Model, trace: Trace, token: int) -> str | int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import streamlit as st
 
@@ -17,7 +17,8 @@ from attnviz.ui import say
 from attnviz.ui.ablation import asking
 from attnviz.ui.ablation.subject import Subject
 
-MOST_CASES = 20
+MOST_CASES = 20  # of a verdict, which tries every method and random sets on each
+MOST_SWEPT = 200
 _CASES = "attnviz_ablation_cases"
 
 
@@ -54,10 +55,15 @@ def trial_of(subject: Subject, n: int) -> Trial:
         answer, foil = (metric.answer, metric.foil) if metric.position == -1 else ("", "")
     elif isinstance(metric, LogProb) and isinstance(metric.answer, str):
         answer = metric.answer
-    more = st.session_state.get(_CASES, ()) if subject.model.family != "encoder-decoder" else ()
+    more = uploaded()[1][:MOST_CASES] if subject.model.family != "encoder-decoder" else ()
     cases = (Case(text, donor, answer, foil), *more)
     pairs = all(case.corrupted for case in cases)
     return Trial(cases, bool(answer), ("zero", "mean", *["resample"] * pairs), n)
+
+
+def uploaded() -> tuple[str, tuple[Case, ...]]:
+    """(name of the file, its minimal pairs) that this session holds; ("", ()) for none."""
+    return cast(tuple[str, tuple[Case, ...]], st.session_state.get(_CASES, ("", ())))
 
 
 def pairs_field() -> None:
@@ -66,7 +72,7 @@ def pairs_field() -> None:
     say.caption(
         'Fields: clean, corrupted, answer, foil, as in {"clean": "When Mary and John … John gave a drink to", '
         '"corrupted": "When Mary and John … Mary gave a drink to", "answer": " Mary", "foil": " John"}.',
-        f"At most {MOST_CASES}; with two more prompts a verdict can be given.",
+        f"At most {MOST_SWEPT}; with two more prompts a verdict can be given, and it reads {MOST_CASES} at most.",
     )
     if file is None:
         st.session_state.pop(_CASES, None)
@@ -80,6 +86,6 @@ def pairs_field() -> None:
             st.session_state.pop(_CASES, None)
             say.problem(InputError(str(error).replace(copy.name, file.name)))
             return
-    if len(cases) > MOST_CASES:
-        say.problem(InputError(f"At most {MOST_CASES} prompts are tried; the first {MOST_CASES} of {len(cases)} were."))
-    st.session_state[_CASES] = cases[:MOST_CASES]
+    if len(cases) > MOST_SWEPT:
+        say.problem(InputError(f"At most {MOST_SWEPT} prompts are read: the first {MOST_SWEPT} of {len(cases)}."))
+    st.session_state[_CASES] = (file.name, cases[:MOST_SWEPT])
