@@ -1,29 +1,43 @@
-"""The Explore page without a browser, and tiny models to fill the stores with."""
+"""What tests of pages share: models that are held, a shelf of their own, and tiny models to fill the stores with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from streamlit.testing.v1 import AppTest
+from corpus_pages import HOSTILE, MOODS
+from flow_page import hold
 
 import attnviz
+from attnviz import corpus
+from attnviz.corpus import Shelf
+from attnviz.settings import settings
+from attnviz.ui import measuring
 
-SECONDS = 120  # a run of the page; the first one reads a model
+
+@pytest.fixture(scope="session")
+def held_models(smollm2: attnviz.Model, minilm: attnviz.Model) -> None:
+    hold(smollm2, minilm)
 
 
-@pytest.fixture
-def page() -> Callable[..., AppTest]:
-    """page(**parameters): a new session that has opened the Explore page at this address."""
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    """A shelf of the module's own, not the one of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTNVIZ_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        settings.cache_clear()
+        measuring.shelf.clear()
+        yield measuring.shelf()
+    settings.cache_clear()
+    measuring.shelf.clear()
 
-    def open_at(**parameters: str) -> AppTest:
-        test = AppTest.from_file("../../pages/explore.py", default_timeout=SECONDS)
-        for name, value in parameters.items():
-            test.query_params[name] = value
-        return test.run()
 
-    return open_at
+@pytest.fixture(scope="module")
+def moods(shelf: Shelf, minilm: attnviz.Model) -> tuple[str, str]:
+    """(key, run) of texts of two labels, measured."""
+    key = shelf.add(MOODS, f"Moods {HOSTILE}")
+    return key, corpus.run(minilm, shelf, key).run
 
 
 @pytest.fixture

@@ -1,20 +1,20 @@
-"""Opening the Flow page in Streamlit's own test harness, and reading what it shows."""
-
-import html
-import re
-from pathlib import Path
+"""Opening the Flow page with models that are opened once."""
 
 from streamlit.testing.v1 import AppTest
 
 import attnviz
+import pages
 from attnviz.flow.methods import METHODS
 from attnviz.ui.selection import SAVED
 from attnviz.ui.session import examples, stores
 
-ROOT = Path(__file__).parents[2]
-SECONDS = 120
+# Tests of the Ablation page read these here.
+from pages import HOSTILE as HOSTILE
+from pages import assert_fine as assert_fine
+from pages import params as params
+from pages import said as said
+
 FIRST = examples()[0]["text"]
-HOSTILE = "<img src=x onerror=alert(1)> </script> *bold* $x$"
 SHORT = "Mary gave John a"
 ALL = [method.title for method in METHODS.values()]
 
@@ -31,25 +31,7 @@ def opened(**parameters: str) -> AppTest:
     name = parameters.get("model", "smollm2")
     if name != SAVED:
         stores().models.put(name, MODELS[name])
-    test = AppTest.from_file(str(ROOT / "pages/flow.py"), default_timeout=SECONDS)
-    for name, value in parameters.items():
-        test.query_params[name] = value
-    return test.run()
-
-
-def assert_fine(test: AppTest) -> None:
-    assert [exception.message for exception in test.exception] == []
-    assert [error.value for error in test.error] == []
-
-
-def params(test: AppTest) -> dict[str, str]:
-    return {name: value if isinstance(value, str) else value[-1] for name, value in test.query_params.items()}
-
-
-def said(test: AppTest) -> str:
-    """All that stands in captions, as people read it."""
-    bodies = [element.proto.body for element in test.get("html")]
-    return " ".join(html.unescape(re.sub(r"</?p[^>]*>", "", body)) for body in bodies)
+    return pages.opened("flow", **parameters)
 
 
 def rows_of(test: AppTest) -> list[str]:

@@ -1,20 +1,16 @@
 """What tests of the Heads page share: short texts on a shelf of their own, and the page in Streamlit's test harness."""
 
-import html
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import attnviz
+import pages
 from attnviz.corpus import Item, Shelf, Summary
 from attnviz.ui import measuring
 from attnviz.ui.session import stores
 
-ROOT = Path(__file__).parents[2]
-SECONDS = 120
 HOSTILE = "</script><img src=x onerror=alert(1)> *bold* $x$, and so on, and on"
 TEXTS = [
     "The cat sat on the mat, and the dog sat on the cat.",
@@ -47,25 +43,7 @@ def opened(**parameters: str) -> AppTest:
     if name in MODELS:
         stores().models.put(name, MODELS[name])
         parameters = {"corpus": KEYS[name]} | parameters
-    test = AppTest.from_file(str(ROOT / "pages/heads.py"), default_timeout=SECONDS)
-    for name, value in parameters.items():
-        test.query_params[name] = value
-    return test.run()
-
-
-def assert_fine(test: AppTest) -> None:
-    assert [exception.message for exception in test.exception] == []
-    assert [error.value for error in test.error] == []
-
-
-def params(test: AppTest) -> dict[str, str]:
-    return {name: value if isinstance(value, str) else value[-1] for name, value in test.query_params.items()}
-
-
-def said(test: AppTest) -> str:
-    """All that stands in captions, as people read it."""
-    bodies = [element.proto.body for element in test.get("html")]
-    return " ".join(html.unescape(re.sub(r"</?p[^>]*>", "", body)) for body in bodies)
+    return pages.opened("heads", **parameters)
 
 
 def summary_of(name: str, site: str | None = None) -> Summary:

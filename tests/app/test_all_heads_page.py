@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,34 +15,17 @@ from attnviz.ui.gallery import rank_words
 from attnviz.ui.head_choice import Choice, read_heads
 from attnviz.ui.selection import SAVED, SCORES
 from attnviz.ui.session import examples, stores
+from pages import assert_fine, opened, said
 
-SECONDS = 120
 HOSTILE = "</script><img src=x onerror=alert(1)> \u202e"
 
-Page = Callable[..., AppTest]
-
-
-@pytest.fixture
-def all_heads() -> Page:
-    """all_heads(**parameters): a new session that has opened the page at this address."""
-
-    def open_at(**parameters: str) -> AppTest:
-        test = AppTest.from_file("../../pages/all_heads.py", default_timeout=SECONDS)
-        for name, value in parameters.items():
-            test.query_params[name] = value
-        return test.run()
-
-    return open_at
-
-
-def captions(test: AppTest) -> str:
-    return "\n".join(str(block.proto.body) for block in test.get("html"))
+all_heads = partial(opened, "all_heads")
 
 
 def shown(test: AppTest) -> tuple[int, int]:
     """(heads that pass the filters, all heads), as the caption says."""
-    found = re.search(r"(\d+) of (\d+) heads, ", captions(test))
-    assert found is not None, captions(test)
+    found = re.search(r"(\d+) of (\d+) heads, ", said(test))
+    assert found is not None, said(test)
     return int(found[1]), int(found[2])
 
 
@@ -50,17 +33,12 @@ def chosen(test: AppTest) -> Choice:
     return test.session_state["attnviz_gallery"]  # type: ignore[no-any-return]
 
 
-def assert_fine(test: AppTest) -> None:
-    assert [exception.message for exception in test.exception] == []
-    assert [error.value for error in test.error] == []
-
-
-def test_a_clean_start_shows_every_head_of_the_first_example(all_heads: Page) -> None:
+def test_a_clean_start_shows_every_head_of_the_first_example() -> None:
     test = all_heads()
     assert_fine(test)
     assert shown(test) == (270, 270)
-    assert "14 × 14 tokens" in captions(test)
-    assert "not a verdict" in captions(test)
+    assert "14 × 14 tokens" in said(test)
+    assert "not a verdict" in said(test)
     assert test.button(key="open-explore").label == "Open in Explore"
     gallery, detail = (element.value for element in test.code if element.language == "python")
     assert "head_gallery(" in gallery
@@ -80,44 +58,44 @@ def test_a_clean_start_shows_every_head_of_the_first_example(all_heads: Page) ->
     ],
     ids=str,
 )
-def test_every_score_can_be_shown_in_every_view(all_heads: Page, parameters: dict[str, str], score: str) -> None:
+def test_every_score_can_be_shown_in_every_view(parameters: dict[str, str], score: str) -> None:
     test = all_heads(score=score, **parameters)
     assert_fine(test)
     assert len(test.warning) == 0
     some, every = shown(test)
     assert some == every
     if parameters.get("sinks"):
-        assert "the attention" in captions(test)
+        assert "the attention" in said(test)
     cross = parameters.get("site") == "cross" and score in ("previous", "distance")
-    assert ("There is no such score here: queries and keys" in captions(test)) is cross
+    assert ("There is no such score here: queries and keys" in said(test)) is cross
 
 
-def test_a_text_of_one_token_has_a_picture_and_says_that_there_are_no_scores(all_heads: Page) -> None:
+def test_a_text_of_one_token_has_a_picture_and_says_that_there_are_no_scores() -> None:
     test = all_heads(text=stores().texts.put("a"), score="entropy")
     assert_fine(test)
     assert shown(test) == (270, 270)
-    assert "1 × 1 tokens" in captions(test)
-    assert "no query has a choice of keys" in captions(test)
+    assert "1 × 1 tokens" in said(test)
+    assert "no query has a choice of keys" in said(test)
 
 
-def test_keys_that_are_all_taken_away_leave_nothing_between(all_heads: Page) -> None:
+def test_keys_that_are_all_taken_away_leave_nothing_between() -> None:
     test = all_heads(model="minilm", sinks="hide", query="3", key="0")
     assert_fine(test)
-    assert "all the chosen keys are taken away as sinks" in captions(test)
+    assert "all the chosen keys are taken away as sinks" in said(test)
 
 
 @pytest.mark.parametrize(
     ("typed", "count"),
     [("", 72), ("  ", 72), ("L5", 12), ("l5h2", 1), ("L1-2, L0H3", 25), ("L0H3-5 L0H4-11", 9), ("L3,L3", 12)],
 )
-def test_only_the_named_heads_pass(all_heads: Page, typed: str, count: int) -> None:
+def test_only_the_named_heads_pass(typed: str, count: int) -> None:
     test = all_heads(model="minilm").text_input(key="gallery-only").set_value(typed).run()
     assert_fine(test)
     assert shown(test) == (count, 72)
 
 
 @pytest.mark.parametrize("typed", ["5", "L", "L5 and more", "L5H12", "L6", "L2-9", "L-1", "H3", HOSTILE])
-def test_names_of_no_head_are_said_and_all_are_shown(all_heads: Page, typed: str) -> None:
+def test_names_of_no_head_are_said_and_all_are_shown(typed: str) -> None:
     test = all_heads(model="minilm").text_input(key="gallery-only").set_value(typed).run()
     assert [exception.message for exception in test.exception] == []
     assert len(test.error) == 1
@@ -125,7 +103,7 @@ def test_names_of_no_head_are_said_and_all_are_shown(all_heads: Page, typed: str
     assert shown(test) == (72, 72)
 
 
-def test_a_bound_on_the_score_keeps_the_heads_within_it(all_heads: Page) -> None:
+def test_a_bound_on_the_score_keeps_the_heads_within_it() -> None:
     test = all_heads(model="minilm", score="entropy")
     scores = attnviz.heads.entropy(attnviz.load_model("minilm").trace(examples()[0]["text"]))
     bound = round(float(np.median(scores)), 3)
@@ -138,7 +116,7 @@ def test_a_bound_on_the_score_keeps_the_heads_within_it(all_heads: Page) -> None
     assert shown(test) == (int((scores >= bound).sum()), 72)
 
 
-def test_filters_add_up_and_one_button_takes_them_away(all_heads: Page) -> None:
+def test_filters_add_up_and_one_button_takes_them_away() -> None:
     test = all_heads(model="minilm").slider(key="gallery-layers").set_value((1, 3)).run()
     assert shown(test) == (36, 72)
     test.text_input(key="gallery-only").set_value("L3-5").run()
@@ -154,7 +132,7 @@ def test_filters_add_up_and_one_button_takes_them_away(all_heads: Page) -> None:
     assert chosen(test).filters == 0
 
 
-def test_filters_of_one_model_do_not_break_another(all_heads: Page) -> None:
+def test_filters_of_one_model_do_not_break_another() -> None:
     test = all_heads().slider(key="gallery-layers").set_value((20, 29)).run()
     assert shown(test) == (90, 270)
     test.selectbox(key="model-choice").set_value("minilm").run()
@@ -162,16 +140,16 @@ def test_filters_of_one_model_do_not_break_another(all_heads: Page) -> None:
     assert shown(test)[1] == 72
 
 
-def test_tokens_of_the_score_are_those_of_the_selection(all_heads: Page) -> None:
+def test_tokens_of_the_score_are_those_of_the_selection() -> None:
     test = all_heads(model="minilm")
     test.multiselect(key="gallery-queries").set_value([3, 1]).run()
     test.multiselect(key="gallery-keys").set_value([2]).run()
     assert_fine(test)
     assert [test.query_params[name] for name in ("queries", "keys")] == ["1.3", "2"]
-    assert "the 2 chosen queries pay on average" in captions(test)
+    assert "the 2 chosen queries pay on average" in said(test)
 
 
-def test_a_trace_without_values_is_shown_and_cannot_be_weighted(all_heads: Page) -> None:
+def test_a_trace_without_values_is_shown_and_cannot_be_weighted() -> None:
     trace = attnviz.load_model("minilm").trace("Hello world")
     stored = {layer: Stored(trace.layer(layer).pattern()) for layer in trace.layers()}
     key = "A" * 22
@@ -184,7 +162,7 @@ def test_a_trace_without_values_is_shown_and_cannot_be_weighted(all_heads: Page)
     assert "view" in refused.error[0].value
 
 
-def test_saved_traces_of_one_text_keep_apart(all_heads: Page) -> None:
+def test_saved_traces_of_one_text_keep_apart() -> None:
     trace = attnviz.load_model("minilm").trace("Hello world again")
     even = {layer: Stored(trace.layer(layer).pattern().fill_(1 / len(trace.tokens))) for layer in trace.layers()}
     found = []

@@ -1,10 +1,10 @@
 """The Compare page, run by Streamlit's own test harness: three ways to compare, and what is said where it cannot be."""
 
 import hashlib
-import html
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,47 +18,16 @@ from attnviz.figures.drawing import PAPER
 from attnviz.ui.comparison import maps, views
 from attnviz.ui.comparison.maps import Axes
 from attnviz.ui.session import stores
+from pages import assert_fine, opened, params, press, said
 
-SECONDS = 240  # a run of the page; the first one reads a model
 FIRST = "When Mary and John went to the store, John gave a drink to"
 SWAPPED = "When John and Mary went to the big store, Mary gave a drink to"
 
-Page = Callable[..., AppTest]
-
-
-@pytest.fixture
-def page() -> Page:
-    """page(**parameters): a new session that has opened the Compare page at this address."""
-
-    def open_at(**parameters: str) -> AppTest:
-        test = AppTest.from_file("../../pages/compare.py", default_timeout=SECONDS)
-        for name, value in parameters.items():
-            test.query_params[name] = value
-        return test.run()
-
-    return open_at
-
-
-def assert_fine(test: AppTest) -> None:
-    assert [exception.message for exception in test.exception] == []
-    assert [error.value for error in test.error] == []
-
-
-def said(test: AppTest) -> str:
-    """Everything in small print."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", "", str(element.proto.body))) for element in test.get("html"))
-
-
-def params(test: AppTest) -> dict[str, str]:
-    return {name: value if isinstance(value, str) else value[-1] for name, value in test.query_params.items()}
+page = partial(opened, "compare")
 
 
 def headings(test: AppTest) -> list[str]:
     return [re.sub(r"[\\*]", "", str(element.value)) for element in test.markdown]
-
-
-def press(test: AppTest, label: str) -> AppTest:
-    return next(button for button in test.button if button.label == label).click().run()
 
 
 def most(test: AppTest, key: str = "named-both") -> list[str]:
@@ -66,14 +35,14 @@ def most(test: AppTest, key: str = "named-both") -> list[str]:
     return list(test.button_group(key=key).options)
 
 
-def test_without_a_second_text_the_page_says_what_to_do(page: Page) -> None:
+def test_without_a_second_text_the_page_says_what_to_do() -> None:
     test = page(with_text=FIRST)
     assert_fine(test)
     assert "Type a second text" in said(test)
     assert headings(test) == []
 
 
-def test_the_offered_second_text_is_compared(page: Page) -> None:
+def test_the_offered_second_text_is_compared() -> None:
     test = page(with_text=FIRST)
     test.button(key="compare-offer").click().run()
     assert_fine(test)
@@ -82,7 +51,7 @@ def test_the_offered_second_text_is_compared(page: Page) -> None:
     assert "14 tokens correspond, 3 of them changed" in said(test)
 
 
-def test_two_texts_name_the_heads_that_differ_most(page: Page, smollm2: attnviz.Model) -> None:
+def test_two_texts_name_the_heads_that_differ_most(smollm2: attnviz.Model) -> None:
     test = page(with_text=FIRST, with_second=SWAPPED)
     assert_fine(test)
     runs = smollm2.trace(FIRST), smollm2.trace(SWAPPED)
@@ -94,7 +63,7 @@ def test_two_texts_name_the_heads_that_differ_most(page: Page, smollm2: attnviz.
     assert f"{alone:.1%} of the second's attention goes to keys that only it has" in said(test)
 
 
-def test_a_named_head_is_looked_at_in_both(page: Page) -> None:
+def test_a_named_head_is_looked_at_in_both() -> None:
     test = page(with_text=FIRST, with_second=SWAPPED, layer="0", head="0")
     first = most(test)[0]
     test.button_group(key="named-both").select(first).run()
@@ -104,7 +73,7 @@ def test_a_named_head_is_looked_at_in_both(page: Page) -> None:
     assert [f"{which}: attention of L{layer}H{head}" for which in ("First", "Second")] == headings(test)[2:4]
 
 
-def test_typed_texts_are_compared_and_stay(page: Page) -> None:
+def test_typed_texts_are_compared_and_stay() -> None:
     test = page(with_text=FIRST, with_second=SWAPPED)
     test.text_area(key="compare-second").set_value("When Mary and Bill went to the store")
     press(test, "Compare")
@@ -115,7 +84,7 @@ def test_typed_texts_are_compared_and_stay(page: Page) -> None:
     assert test.run().text_area(key="compare-second").value == "When Mary and Bill went to the store"
 
 
-def test_a_text_that_cannot_be_read_is_named_and_kept(page: Page) -> None:
+def test_a_text_that_cannot_be_read_is_named_and_kept() -> None:
     test = page(with_text=FIRST, with_second=SWAPPED)
     test.text_area(key="compare-second").set_value("bad \x00 text")
     press(test, "Compare")
@@ -125,13 +94,13 @@ def test_a_text_that_cannot_be_read_is_named_and_kept(page: Page) -> None:
     assert test.text_area(key="compare-first").value == FIRST
 
 
-def test_texts_with_nothing_in_common_are_refused_in_a_sentence(page: Page) -> None:
+def test_texts_with_nothing_in_common_are_refused_in_a_sentence() -> None:
     test = page(with_text="one two three", with_second="four")
     assert [exception.message for exception in test.exception] == []
     assert "nothing can be compared" in test.error[0].value
 
 
-def test_templates_are_filled_with_one_input(page: Page) -> None:
+def test_templates_are_filled_with_one_input() -> None:
     test = page(comparison="templates", with_text="The capital of {input} is", with_second="I love {input} {0} {x}")
     assert_fine(test)
     assert "give an input" in said(test)
@@ -144,7 +113,7 @@ def test_templates_are_filled_with_one_input(page: Page) -> None:
         assert any(attnviz.ui.work.digest(text) in key for key in kept)
 
 
-def test_a_template_without_a_place_for_the_input_is_said(page: Page) -> None:
+def test_a_template_without_a_place_for_the_input_is_said() -> None:
     test = page(comparison="templates", with_text="The capital is", with_second="Of {input} it is")
     assert_fine(test)
     assert "in both templates" in said(test)
@@ -154,7 +123,7 @@ def test_a_template_without_a_place_for_the_input_is_said(page: Page) -> None:
     assert "Second minus first" in headings(test)
 
 
-def test_models_of_two_shapes_find_their_nearest_heads(page: Page, smollm2: Any, minilm: Any) -> None:
+def test_models_of_two_shapes_find_their_nearest_heads(smollm2: Any, minilm: Any) -> None:
     test = page(comparison="models", with_text=FIRST)
     assert_fine(test)
     assert "Choose a second model" in said(test)
@@ -171,20 +140,20 @@ def test_models_of_two_shapes_find_their_nearest_heads(page: Page, smollm2: Any,
     assert params(test)["layer"] == "23"
 
 
-def test_a_model_and_itself_do_not_differ(page: Page) -> None:
+def test_a_model_and_itself_do_not_differ() -> None:
     test = page(comparison="models", with_text=FIRST, other_model="smollm2")
     assert_fine(test)
     assert "the largest 0.000" in said(test)
 
 
-def test_a_second_model_that_cannot_be_opened_is_a_sentence(page: Page) -> None:
+def test_a_second_model_that_cannot_be_opened_is_a_sentence() -> None:
     test = page(comparison="models", with_text=FIRST, other_model="/no/such/folder")
     assert [exception.message for exception in test.exception] == []
     assert len(test.error) == 1
     assert test.text_area(key="compare-first").value == FIRST
 
 
-def test_an_encoder_decoder_writes_what_it_writes_of_both_texts(page: Page) -> None:
+def test_an_encoder_decoder_writes_what_it_writes_of_both_texts() -> None:
     test = page(model="dates", with_text="the 3rd of May 1998", with_second="the 4th of May 1998")
     assert_fine(test)
     assert "Keys: what is read." in said(test)
@@ -196,7 +165,7 @@ def test_an_encoder_decoder_writes_what_it_writes_of_both_texts(page: Page) -> N
     [{"unit": "word"}, {"unit": "sentence"}, {"sinks": "renormalise"}, {"sinks": "value-norm"}, {"scale": "log"}],
     ids=str,
 )
-def test_every_way_of_reading_is_obeyed(page: Page, view: dict[str, str]) -> None:
+def test_every_way_of_reading_is_obeyed(view: dict[str, str]) -> None:
     test = page(with_text=f"{FIRST} her. She thanked him.", with_second=f"{SWAPPED} him. She thanked her.", **view)
     assert_fine(test)
     wanted = {
@@ -209,7 +178,7 @@ def test_every_way_of_reading_is_obeyed(page: Page, view: dict[str, str]) -> Non
     assert wanted[next(iter(view.values()))] in said(test)
 
 
-def test_a_hostile_token_stays_text(page: Page) -> None:
+def test_a_hostile_token_stays_text() -> None:
     test = page(with_text="a <img src=x> c", with_second="a <script>alert(1)</script> c")
     assert_fine(test)
     bodies = "".join(str(element.proto.body) for element in test.get("html"))
@@ -217,7 +186,7 @@ def test_a_hostile_token_stays_text(page: Page) -> None:
     assert "<img" not in bodies
 
 
-def test_the_lines_of_python_make_the_same_figures(page: Page, smollm2: attnviz.Model) -> None:
+def test_the_lines_of_python_make_the_same_figures(smollm2: attnviz.Model) -> None:
     second = f"{SWAPPED} him, as she had promised him on the day before, and \u202ewent\u202c home with both"
     looks = {"scale": "log", "palette": "viridis"}
     test = page(with_text=FIRST, with_second=second, unit="word", sinks="hide", layer="23", head="4", **looks)
@@ -258,7 +227,7 @@ def drawn_by(code: str, *models: attnviz.Model) -> dict[str, Any]:
     return made
 
 
-def test_of_two_shapes_both_grids_and_a_part_of_a_map_are_made_again(page: Page, smollm2: Any, minilm: Any) -> None:
+def test_of_two_shapes_both_grids_and_a_part_of_a_map_are_made_again(smollm2: Any, minilm: Any) -> None:
     test = page(
         comparison="models", with_text=FIRST, other_model="minilm", window="2-9-1-7", other_layer="1", other_head="2"
     )
@@ -276,7 +245,7 @@ def test_of_two_shapes_both_grids_and_a_part_of_a_map_are_made_again(page: Page,
     np.testing.assert_allclose(second, runs[1].pattern(1, 2)[3:10, 2:8], atol=2e-5)
 
 
-def test_files_tell_of_both_runs_and_are_made_without_a_session(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_tell_of_both_runs_and_are_made_without_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
 
     def keep(name: str, figure: Callable[[], Any], *_: Any, about: dict[str, Any], **more: Any) -> None:

@@ -6,19 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from corpus_pages import (
-    HOSTILE,
-    Page,
-    assert_fine,
-    choose,
-    measured_moods,
-    opener,
-    own_shelf,
-    params,
-    press,
-    said,
-    turn_to,
-)
+from corpus_pages import HOSTILE, choose, page, said, turn_to
 from streamlit.testing.v1 import AppTest
 
 import attnviz
@@ -29,13 +17,12 @@ from attnviz.ui import measuring
 from attnviz.ui.corpus import running
 from attnviz.ui.jobs import Job
 from attnviz.view import Sinks
+from pages import assert_fine, params, press, words_of
 
-shelf = pytest.fixture(scope="module", autouse=True)(own_shelf)
-moods = pytest.fixture(scope="module")(measured_moods)
-page = pytest.fixture(opener)
+pytestmark = pytest.mark.usefixtures("shelf")
 
 
-def upload(page: Page, name: str, content: bytes) -> AppTest:
+def upload(name: str, content: bytes) -> AppTest:
     test = turn_to(page(), "corpus-source", "file")
     return test.file_uploader[0].upload(name, content).run()
 
@@ -44,9 +31,7 @@ def texts(test: AppTest) -> list[Item]:
     return [item for _, item in measuring.shelf().texts(params(test)["corpus"])]
 
 
-def test_the_page_begins_with_sentences_of_its_own_and_says_how_long_they_take(
-    page: Page, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_begins_with_sentences_of_its_own_and_says_how_long_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "BRIEF_SECONDS", 0.0)
     test = page()
     assert_fine(test)
@@ -60,7 +45,7 @@ def test_the_page_begins_with_sentences_of_its_own_and_says_how_long_they_take(
 
 
 def test_a_short_rest_is_measured_without_a_press(
-    page: Page, shelf: Shelf, minilm: attnviz.Model, monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, minilm: attnviz.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "BRIEF_SECONDS", 1e9)  # whatever the machine's pace
     key = shelf.add([Item(f"Cat {i} sat near the door of house {i}.") for i in range(100, 180)], "Cats")
@@ -71,7 +56,7 @@ def test_a_short_rest_is_measured_without_a_press(
 
 
 def test_a_short_rest_that_was_stopped_waits(
-    page: Page, shelf: Shelf, minilm: attnviz.Model, monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, minilm: attnviz.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stopped(Job):
         def wait(self, seconds: float) -> bool:
@@ -89,7 +74,7 @@ def test_a_short_rest_that_was_stopped_waits(
         test.run()
 
 
-def test_pasted_texts_are_taken_and_what_is_left_out_is_said(page: Page) -> None:
+def test_pasted_texts_are_taken_and_what_is_left_out_is_said() -> None:
     test = turn_to(page(), "corpus-source", "paste")
     assert_fine(test)
     test.text_area(key="corpus-paste").set_value(f"One dog sat.\n\nTwo dogs ran, and sat.\n{HOSTILE}")
@@ -102,7 +87,7 @@ def test_pasted_texts_are_taken_and_what_is_left_out_is_said(page: Page) -> None
     assert test.text_area(key="corpus-paste").value.startswith("One dog sat.")
 
 
-def test_nothing_to_take_is_a_sentence_and_the_typing_stays(page: Page) -> None:
+def test_nothing_to_take_is_a_sentence_and_the_typing_stays() -> None:
     test = turn_to(page(), "corpus-source", "paste")
     test.text_area(key="corpus-paste").set_value(" \n\n")
     press(test, "Take these texts")
@@ -132,8 +117,8 @@ def _parquet() -> bytes:
         ("e.parquet", _parquet(), "Read as Parquet"),
     ],
 )
-def test_a_table_is_understood_shown_and_taken(page: Page, name: str, content: bytes, words: str) -> None:
-    test = upload(page, name, content)
+def test_a_table_is_understood_shown_and_taken(name: str, content: bytes, words: str) -> None:
+    test = upload(name, content)
     assert_fine(test)
     assert words in said(test)
     assert list(test.dataframe[0].value.columns) == ["body", "mood"]
@@ -153,17 +138,17 @@ def test_a_table_is_understood_shown_and_taken(page: Page, name: str, content: b
         ("no.jsonl", b"[1]\n", "not an object"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused_in_a_sentence(page: Page, name: str, content: bytes, words: str) -> None:
-    test = upload(page, name, content)
+def test_a_file_that_is_no_table_is_refused_in_a_sentence(name: str, content: bytes, words: str) -> None:
+    test = upload(name, content)
     assert [exception.message for exception in test.exception] == []
     assert len(test.error) == 1
-    assert words in re.sub(r"\\(.)", r"\1", test.error[0].value)
+    assert words in words_of(test.error)
     assert "Take these texts" not in [button.label for button in test.button]
     assert "200 sentences of AttnViz" in said(test)  # what was there still is
 
 
-def test_a_wrong_delimiter_is_said_with_its_line_and_can_be_set_right(page: Page) -> None:
-    test = upload(page, "a.csv", b"text;n\none, two;1\nthree;2\nfour, five, six;3\n")
+def test_a_wrong_delimiter_is_said_with_its_line_and_can_be_set_right() -> None:
+    test = upload("a.csv", b"text;n\none, two;1\nthree;2\nfour, five, six;3\n")
     choose(test, "Columns are divided by", "Comma")
     press(test, "Take these texts")
     assert "line" in test.error[0].value
@@ -175,7 +160,7 @@ def test_a_wrong_delimiter_is_said_with_its_line_and_can_be_set_right(page: Page
     assert [item.text for item in texts(test)] == ["one, two", "three", "four, five, six"]
 
 
-def test_texts_that_are_gone_are_a_sentence_and_others_can_be_chosen(page: Page) -> None:
+def test_texts_that_are_gone_are_a_sentence_and_others_can_be_chosen() -> None:
     test = page(corpus="abcdefghijklmnopqrst")
     assert [exception.message for exception in test.exception] == []
     assert "not here any more" in test.error[0].value
@@ -184,7 +169,7 @@ def test_texts_that_are_gone_are_a_sentence_and_others_can_be_chosen(page: Page)
     assert_fine(test)
 
 
-def test_after_a_restart_the_same_address_resumes(page: Page, shelf: Shelf, minilm: attnviz.Model) -> None:
+def test_after_a_restart_the_same_address_resumes(shelf: Shelf, minilm: attnviz.Model) -> None:
     key = shelf.add([Item(f"Dog {i} sat near the door of house {i}.") for i in range(100, 220)], "Dogs")
     measuring.measure(Job(lambda job: None), minilm, key, site=None, sinks=Sinks(kinds=("first",)), first=True)
     before = shelf.runs(key)[0].done
@@ -214,7 +199,7 @@ def test_the_share_of_a_job_is_of_what_it_has_to_do(shelf: Shelf, minilm: attnvi
     assert shares == sorted(shares)
 
 
-def test_names_labels_and_texts_stay_text(page: Page, moods: tuple[str, str]) -> None:
+def test_names_labels_and_texts_stay_text(moods: tuple[str, str]) -> None:
     test = page(corpus=moods[0])
     turn_to(test, "corpus-against", "labels")
     assert_fine(test)
@@ -223,7 +208,7 @@ def test_names_labels_and_texts_stay_text(page: Page, moods: tuple[str, str]) ->
     assert not any(re.search(r"(?<!\\)<img", str(element.value)) for element in test.markdown)
 
 
-def test_without_second_texts_an_encoder_decoder_leaves_all_out_and_says_so(page: Page, shelf: Shelf) -> None:
+def test_without_second_texts_an_encoder_decoder_leaves_all_out_and_says_so(shelf: Shelf) -> None:
     key = shelf.add([Item(f"{day} May 1998") for day in range(1, 25)], "Days")
     test = page(model="dates", corpus=key)
     assert_fine(test)
@@ -269,9 +254,7 @@ def test_a_session_that_waits_for_another_can_be_stopped(shelf: Shelf, minilm: a
     assert not shelf.done(key, run)
 
 
-def test_heads_with_too_few_texts_are_not_tested_and_that_is_said(
-    page: Page, shelf: Shelf, minilm: attnviz.Model
-) -> None:
+def test_heads_with_too_few_texts_are_not_tested_and_that_is_said(shelf: Shelf, minilm: attnviz.Model) -> None:
     keys = [
         shelf.add([Item(f"{word} sat near door {i}.") for i in range(n)], word) for word, n in (("Al", 9), ("Bo", 12))
     ]

@@ -11,18 +11,7 @@ import plotly.graph_objects as go
 import pytest
 import streamlit as st
 import torch
-from corpus_pages import (
-    HOSTILE,
-    MOODS,
-    Page,
-    assert_fine,
-    measured_moods,
-    opener,
-    own_shelf,
-    params,
-    said,
-    turn_to,
-)
+from corpus_pages import HOSTILE, MOODS, page, said, turn_to
 
 import attnviz
 from attnviz import corpus
@@ -32,10 +21,9 @@ from attnviz.figures.corpus import text_dots
 from attnviz.ui.corpus.tables import head_values, over_texts
 from attnviz.ui.corpus.texts import as_jsonl
 from attnviz.ui.session import stores, text_of
+from pages import assert_fine, params
 
-shelf = pytest.fixture(scope="module", autouse=True)(own_shelf)
-moods = pytest.fixture(scope="module")(measured_moods)
-page = pytest.fixture(opener)
+pytestmark = pytest.mark.usefixtures("shelf")
 
 
 def run_lines(code: str, folder: Path, *models: attnviz.Model) -> dict[str, Any]:
@@ -50,7 +38,7 @@ def run_lines(code: str, folder: Path, *models: attnviz.Model) -> dict[str, Any]
     return made
 
 
-def test_a_head_is_shown_with_its_interval_and_chance_level(page: Page, shelf: Shelf, moods: tuple[str, str]) -> None:
+def test_a_head_is_shown_with_its_interval_and_chance_level(shelf: Shelf, moods: tuple[str, str]) -> None:
     test = page(corpus=moods[0], layer="3", head="5", detector="punctuation", sink_in="1")
     assert_fine(test)
     found = Summary.of(shelf.results(*moods), Choice("punctuation", "with sink"))
@@ -61,7 +49,7 @@ def test_a_head_is_shown_with_its_interval_and_chance_level(page: Page, shelf: S
     assert "Attention is not effect" in said(test)
 
 
-def test_a_label_is_looked_at_alone(page: Page, shelf: Shelf, moods: tuple[str, str]) -> None:
+def test_a_label_is_looked_at_alone(shelf: Shelf, moods: tuple[str, str]) -> None:
     label = list(shelf.labels(moods[0])).index("calm")
     test = page(corpus=moods[0], labelled=str(label), layer="3", head="5")
     assert_fine(test)
@@ -74,7 +62,7 @@ def test_a_label_is_looked_at_alone(page: Page, shelf: Shelf, moods: tuple[str, 
 
 
 def test_an_outlier_is_opened_with_its_head(
-    page: Page, shelf: Shelf, moods: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, moods: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def far(layer: int, head: int) -> pd.DataFrame:
         return corpus.outliers(shelf.results(*moods), Head(layer, head), Choice("previous", "without sink"), most=6)
@@ -93,7 +81,7 @@ def test_an_outlier_is_opened_with_its_head(
     assert (params(test)["layer"], params(test)["head"]) == (str(layer), str(head))
 
 
-def test_two_labels_are_compared(page: Page, shelf: Shelf, moods: tuple[str, str]) -> None:
+def test_two_labels_are_compared(shelf: Shelf, moods: tuple[str, str]) -> None:
     test = page(corpus=moods[0], detector="punctuation")
     turn_to(test, "corpus-against", "labels")
     assert_fine(test)
@@ -119,7 +107,7 @@ def test_each_label_has_its_own_mean_in_its_strip_in_the_order_of_the_labels(
     assert "Long line: the mean of all texts" in figure.layout.title.subtitle.text + str(figure.layout.annotations)
 
 
-def test_why_fewer_texts_count_than_were_read_is_said(page: Page, shelf: Shelf, minilm: attnviz.Model) -> None:
+def test_why_fewer_texts_count_than_were_read_is_said(shelf: Shelf, minilm: attnviz.Model) -> None:
     texts = [*(Item(f"The dog sat, and {word} ran.") for word in ("Al", "Bo", "Cy")), Item("no mark")]
     key = shelf.add(texts, "Marks")
     corpus.run(minilm, shelf, key)
@@ -130,7 +118,7 @@ def test_why_fewer_texts_count_than_were_read_is_said(page: Page, shelf: Shelf, 
     assert "texts count." not in said(page(corpus=key, detector="entropy"))
 
 
-def test_the_same_texts_differ_in_no_head_and_that_is_said(page: Page, shelf: Shelf, minilm: attnviz.Model) -> None:
+def test_the_same_texts_differ_in_no_head_and_that_is_said(shelf: Shelf, minilm: attnviz.Model) -> None:
     keys = [shelf.add(MOODS, name) for name in ("One", "Other")]
     for key in keys:
         corpus.run(minilm, shelf, key)
@@ -140,7 +128,7 @@ def test_the_same_texts_differ_in_no_head_and_that_is_said(page: Page, shelf: Sh
     assert "that is a result" in said(test)
 
 
-def test_models_of_two_shapes_are_refused_and_one_with_itself_is_not_compared(page: Page, moods: Any) -> None:
+def test_models_of_two_shapes_are_refused_and_one_with_itself_is_not_compared(moods: Any) -> None:
     test = page(corpus=moods[0], other_model="minilm")
     turn_to(test, "corpus-against", "model")
     assert_fine(test)
@@ -152,7 +140,7 @@ def test_models_of_two_shapes_are_refused_and_one_with_itself_is_not_compared(pa
 
 
 def test_the_lines_of_python_measure_the_same_texts_and_make_the_same_figures(
-    page: Page, shelf: Shelf, moods: tuple[str, str], minilm: attnviz.Model, tmp_path: Path
+    shelf: Shelf, moods: tuple[str, str], minilm: attnviz.Model, tmp_path: Path
 ) -> None:
     (tmp_path / "texts.jsonl").write_bytes(as_jsonl(moods[0]))
     assert json.loads(as_jsonl(moods[0]).split(b"\n")[1])["label"] == HOSTILE
@@ -176,7 +164,7 @@ def test_the_lines_of_python_measure_the_same_texts_and_make_the_same_figures(
 
 
 def test_lines_of_two_corpora_and_of_two_models_run(
-    page: Page, shelf: Shelf, moods: tuple[str, str], minilm: attnviz.Model, tmp_path: Path
+    shelf: Shelf, moods: tuple[str, str], minilm: attnviz.Model, tmp_path: Path
 ) -> None:
     other = shelf.add([Item(text.upper(), "", "") for text, *_ in MOODS], "Loud")
     wanted = corpus.run(minilm, shelf, other)
@@ -200,7 +188,7 @@ def test_the_table_text_by_text_is_of_every_head(shelf: Shelf, moods: tuple[str,
 
 
 def test_a_checkpoint_and_its_changed_self_are_compared_text_by_text(
-    page: Page, shelf: Shelf, moods: tuple[str, str], minilm: attnviz.Model, tmp_path: Path
+    shelf: Shelf, moods: tuple[str, str], minilm: attnviz.Model, tmp_path: Path
 ) -> None:
     tuned = attnviz.load_model("minilm", device="cpu", dtype="float32")
     with torch.no_grad():  # layer 5's third head: nothing comes after it that could change, too

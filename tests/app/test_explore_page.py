@@ -1,17 +1,16 @@
 """The Explore page, run by Streamlit's own test harness: whatever it is given, it ends with a page and no exception."""
 
-import re
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from attnviz.ui.session import examples
-
-Page = Callable[..., AppTest]
+from pages import assert_fine, opened, params, press, words_of
 
 FIRST = examples()[0]["text"]
+
+page = partial(opened, "explore")
 
 
 def draft(test: AppTest) -> str:
@@ -21,26 +20,10 @@ def draft(test: AppTest) -> str:
 def submit(test: AppTest, text: str) -> AppTest:
     """Type a text and press Run."""
     test.text_area(key="draft").set_value(text)
-    run = next(button for button in test.button if button.label == "Run")
-    return run.click().run()
+    return press(test, "Run")
 
 
-def params(test: AppTest) -> dict[str, str]:
-    """The address; Streamlit keeps its values as lists here."""
-    return {name: value if isinstance(value, str) else value[-1] for name, value in test.query_params.items()}
-
-
-def said(element: Any) -> str:
-    """The words of a message as Markdown shows them, without the escapes."""
-    return re.sub(r"\\(.)", r"\1", str(element.value))
-
-
-def assert_fine(test: AppTest) -> None:
-    assert [exception.message for exception in test.exception] == []
-    assert [error.value for error in test.error] == []
-
-
-def test_a_clean_start_shows_the_first_example(page: Page) -> None:
+def test_a_clean_start_shows_the_first_example() -> None:
     test = page()
     assert_fine(test)
     assert len(test.warning) == 0
@@ -64,18 +47,18 @@ def test_a_clean_start_shows_the_first_example(page: Page) -> None:
     ],
     ids=str,
 )
-def test_a_bad_parameter_is_noted_and_a_default_stands_for_it(page: Page, parameters: dict[str, str]) -> None:
+def test_a_bad_parameter_is_noted_and_a_default_stands_for_it(parameters: dict[str, str]) -> None:
     test = page(**parameters)
     assert_fine(test)
     assert len(test.warning) == 1
-    assert said(test.warning[0]).endswith("A default is shown instead.")
+    assert words_of(test.warning).endswith("A default is shown instead.")
     assert draft(test) == FIRST
     assert (params(test)["layer"], params(test)["head"]) == ("23", "3")
     assert len(test.run().warning) == 0
 
 
 @pytest.mark.parametrize("parameters", [{"bogus": "1"}, {"chat": "yes"}, {"model": ""}, {"with_text": ""}], ids=str)
-def test_a_parameter_without_meaning_changes_nothing(page: Page, parameters: dict[str, str]) -> None:
+def test_a_parameter_without_meaning_changes_nothing(parameters: dict[str, str]) -> None:
     test = page(**parameters)
     assert_fine(test)
     assert draft(test) == FIRST
@@ -93,11 +76,11 @@ def test_a_parameter_without_meaning_changes_nothing(page: Page, parameters: dic
     ],
     ids=["empty", "blank", "too many characters", "too many tokens", "control character"],
 )
-def test_a_refused_text_stays_and_the_next_one_works(page: Page, text: str, words: str) -> None:
+def test_a_refused_text_stays_and_the_next_one_works(text: str, words: str) -> None:
     test = submit(page(), text)
     assert [exception.message for exception in test.exception] == []
     assert len(test.error) == 1
-    assert words in said(test.error[0])
+    assert words in words_of(test.error)
     assert draft(test) == text
     test = submit(test, "A good text")
     assert_fine(test)
@@ -105,7 +88,7 @@ def test_a_refused_text_stays_and_the_next_one_works(page: Page, text: str, word
 
 
 @pytest.mark.parametrize("name", ["no such model!", "/no/such/folder", "", ".", "org/none", "<b>x</b>", "a" * 301])
-def test_a_model_that_does_not_exist_is_a_sentence_and_the_next_one_works(page: Page, name: str) -> None:
+def test_a_model_that_does_not_exist_is_a_sentence_and_the_next_one_works(name: str) -> None:
     test = page(model=name)
     assert [exception.message for exception in test.exception] == []
     # No name at all is the default model; whatever else is said in one sentence.
@@ -116,7 +99,7 @@ def test_a_model_that_does_not_exist_is_a_sentence_and_the_next_one_works(page: 
     assert (params(test)["layer"], params(test)["head"]) == ("23", "3")
 
 
-def test_a_text_in_the_address_is_taken_and_does_not_stay_there(page: Page) -> None:
+def test_a_text_in_the_address_is_taken_and_does_not_stay_there() -> None:
     test = page(with_text="A text of mine")
     assert_fine(test)
     assert draft(test) == "A text of mine"
@@ -124,7 +107,7 @@ def test_a_text_in_the_address_is_taken_and_does_not_stay_there(page: Page) -> N
     assert "mine" not in str(params(test))
 
 
-def test_the_chat_switch_is_in_the_address(page: Page) -> None:
+def test_the_chat_switch_is_in_the_address() -> None:
     test = page()
     test.toggle(key="chat-switch").set_value(True).run()
     assert_fine(test)
@@ -134,7 +117,7 @@ def test_the_chat_switch_is_in_the_address(page: Page) -> None:
     assert again.toggle(key="chat-switch").value is True
 
 
-def test_two_sessions_keep_to_themselves(page: Page) -> None:
+def test_two_sessions_keep_to_themselves() -> None:
     one, two = page(), page()
     one = submit(one, "The first person's text")
     two = submit(two, "The second person's text")
@@ -143,7 +126,7 @@ def test_two_sessions_keep_to_themselves(page: Page) -> None:
     assert params(one)["text"] != params(two)["text"]
 
 
-def test_every_example_runs(page: Page) -> None:
+def test_every_example_runs() -> None:
     test = page()
     for example in examples():
         test.button(key=f"example-{example['id']}").click().run()

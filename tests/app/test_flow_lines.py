@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from flow_page import HOSTILE, MODELS, SHORT, assert_fine, hold, opened, rows_of, said
+from flow_page import MODELS, SHORT, opened, rows_of
 from streamlit.testing.v1 import AppTest
 
 import attnviz
@@ -15,11 +15,9 @@ from attnviz.flow.methods import METHODS
 from attnviz.ui.flow import side_by_side, texts
 from attnviz.ui.selection import SAVED
 from attnviz.ui.session import stores
+from pages import HOSTILE, assert_fine, said
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _models(smollm2: attnviz.Model, minilm: attnviz.Model) -> None:
-    hold(smollm2, minilm)
+pytestmark = pytest.mark.usefixtures("held_models")
 
 
 @pytest.fixture(scope="module")

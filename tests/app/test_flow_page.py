@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flow_page import ALL, FIRST, HOSTILE, MODELS, SHORT, assert_fine, hold, opened, params, rows_of, said
+from flow_page import ALL, FIRST, MODELS, SHORT, opened, rows_of
 
 import attnviz
 from attnviz.flow.contributions import edge_heads
@@ -22,11 +22,9 @@ from attnviz.ui.flow import finding, keeping, side_by_side
 from attnviz.ui.selection import GRAPHS, Selection
 from attnviz.ui.session import stores
 from attnviz.units import units_of
+from pages import HOSTILE, assert_fine, params, press, said
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _models(smollm2: attnviz.Model, minilm: attnviz.Model) -> None:
-    hold(smollm2, minilm)
+pytestmark = pytest.mark.usefixtures("held_models")
 
 
 def test_scores_differ_on_either_side() -> None:
@@ -387,7 +385,7 @@ def test_another_text_or_model_has_another_target() -> None:
     test = opened(goal="3", level="4", answer="5", foil="6", method="rollout")
     assert_fine(test)
     test.text_area(key="draft").set_value("Another text")
-    next(button for button in test.button if button.label == "Run").click().run()
+    press(test, "Run")
     assert_fine(test)
     assert {"goal", "level", "answer", "foil"} & set(params(test)) == set()
     assert params(test)["method"] == "rollout"

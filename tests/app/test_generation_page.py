@@ -1,8 +1,7 @@
 """The Generation page, run by Streamlit's own test harness: whatever it is given, it ends with a page."""
 
-import re
 import secrets
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,39 +15,16 @@ from attnviz.errors import Cancelled
 from attnviz.generated import shift, steps
 from attnviz.ui.selection import SAVED
 from attnviz.ui.session import stores
+from pages import assert_fine, opened, params, press, said, words_of
 
-Page = Callable[..., AppTest]
 PROMPT = "The capital of France is"
 
-
-@pytest.fixture
-def page() -> Page:
-    """page(**parameters): a new session that has opened the Generation page at this address."""
-
-    def open_at(**parameters: str) -> AppTest:
-        test = AppTest.from_file("../../pages/generation.py", default_timeout=120)
-        for name, value in parameters.items():
-            test.query_params[name] = value
-        return test.run()
-
-    return open_at
+page = partial(opened, "generation")
 
 
 @pytest.fixture(scope="module")
 def written(smollm2: Model) -> Trace:
     return smollm2.generate(PROMPT, max_new_tokens=6)
-
-
-def params(test: AppTest) -> dict[str, str]:
-    return {name: value if isinstance(value, str) else value[-1] for name, value in test.query_params.items()}
-
-
-def said(elements: Any) -> str:
-    return re.sub(r"\\(.)", r"\1", " ".join(str(element.value) for element in elements))
-
-
-def captions(test: AppTest) -> str:
-    return " ".join(str(element.proto.body) for element in test.get("html"))
 
 
 def generate(test: AppTest, **drafts: Any) -> AppTest:
@@ -58,15 +34,10 @@ def generate(test: AppTest, **drafts: Any) -> AppTest:
             for widget in kind:
                 if widget.key == f"generation-{name}":
                     widget.set_value(value)
-    return next(button for button in test.button if button.label == "Generate").click().run()
+    return press(test, "Generate")
 
 
-def assert_fine(test: AppTest) -> None:
-    assert [exception.message for exception in test.exception] == []
-    assert [error.value for error in test.error] == []
-
-
-def test_a_clean_start_writes_twenty_tokens_and_stands_at_the_first(page: Page, smollm2: Model) -> None:
+def test_a_clean_start_writes_twenty_tokens_and_stands_at_the_first(smollm2: Model) -> None:
     test = page()
     assert_fine(test)
     assert len(test.warning) == 0
@@ -74,11 +45,11 @@ def test_a_clean_start_writes_twenty_tokens_and_stands_at_the_first(page: Page, 
     assert params(test)["query"] == str(len(smollm2.encode(text).ids) - 1)
     made = smollm2.generate(text)
     assert test.dataframe[1].value.token.tolist() == steps(made).token.tolist()
-    assert "Each token is the likeliest one." in captions(test)
-    assert "not why that token was" in captions(test)
+    assert "Each token is the likeliest one." in said(test)
+    assert "not why that token was" in said(test)
 
 
-def test_the_tables_say_what_the_library_says(page: Page, written: Trace) -> None:
+def test_the_tables_say_what_the_library_says(written: Trace) -> None:
     test = page(with_text=PROMPT, length="6", query="7", layer="20", head="4")
     assert_fine(test)
     table, moved = steps(written), shift(written, Head(20, 4))
@@ -94,7 +65,7 @@ def test_the_tables_say_what_the_library_says(page: Page, written: Trace) -> Non
 
 
 def test_the_lines_of_python_make_the_grid_of_the_step(
-    page: Page, smollm2: Model, written: Trace, monkeypatch: pytest.MonkeyPatch
+    smollm2: Model, written: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test = page(with_text=PROMPT, length="6", query="7", key="4", unit="word", sinks="hide")
     code = next(element.value for element in test.code if "head_grid" in element.value)
@@ -106,7 +77,7 @@ def test_the_lines_of_python_make_the_grid_of_the_step(
     np.testing.assert_allclose(made["figure"].data[0].z, expected, atol=2e-6)
 
 
-def test_a_token_that_is_not_among_the_likeliest_is_still_shown_as_written(page: Page, smollm2: Model) -> None:
+def test_a_token_that_is_not_among_the_likeliest_is_still_shown_as_written(smollm2: Model) -> None:
     made = smollm2.generate(PROMPT, max_new_tokens=12, seed=3, temperature=4.0)
     ranks = steps(made)["rank"].tolist()
     near, far = (next(i for i, rank in enumerate(ranks) if test(rank)) for test in (_in_between, _beyond))
@@ -117,8 +88,8 @@ def test_a_token_that_is_not_among_the_likeliest_is_still_shown_as_written(page:
         expected = test.dataframe[0].value
         marked = expected[expected.written == "✓"]["rank"].tolist()
         assert marked == ([ranks[step]] if step == near else [])
-        assert ("beyond the 50 likeliest" in captions(test)) == (step == far)
-    assert "seed 3 at temperature 4" in captions(test)
+        assert ("beyond the 50 likeliest" in said(test)) == (step == far)
+    assert "seed 3 at temperature 4" in said(test)
 
 
 def _in_between(rank: int) -> bool:
@@ -129,7 +100,7 @@ def _beyond(rank: int) -> bool:
     return rank > 50
 
 
-def test_what_is_set_after_a_generation_counts_for_the_next(page: Page) -> None:
+def test_what_is_set_after_a_generation_counts_for_the_next() -> None:
     test = page(model="dates", length="2")
     for text, length in (("the 3rd of May 1998", 4), ("May 4, 1999", 7), ("5 June 2001", 4)):
         test = generate(test, text=text, length=length)
@@ -141,7 +112,7 @@ def test_what_is_set_after_a_generation_counts_for_the_next(page: Page) -> None:
         )
 
 
-def test_controls_change_nothing_before_the_button(page: Page) -> None:
+def test_controls_change_nothing_before_the_button() -> None:
     test = page(with_text=PROMPT, length="3")
     before = params(test)
     test.slider(key="generation-length").set_value(5)
@@ -170,11 +141,11 @@ def test_controls_change_nothing_before_the_button(page: Page) -> None:
     ],
     ids=["empty", "too many characters", "too many tokens", "too many with what is written", "control character"],
 )
-def test_a_refused_text_stays_and_the_next_one_works(page: Page, text: str, words: str) -> None:
+def test_a_refused_text_stays_and_the_next_one_works(text: str, words: str) -> None:
     test = generate(page(length="10"), text=text)
     assert [exception.message for exception in test.exception] == []
     assert len(test.error) == 1
-    assert words in said(test.error)
+    assert words in words_of(test.error)
     assert test.text_area(key="generation-text").value == text
     test = generate(test, text="A good text", length=2)
     assert_fine(test)
@@ -182,7 +153,7 @@ def test_a_refused_text_stays_and_the_next_one_works(page: Page, text: str, word
 
 
 @pytest.mark.parametrize("length", ["0", "1", "500", "abc"])
-def test_any_length_in_the_address_ends_in_a_page(page: Page, length: str) -> None:
+def test_any_length_in_the_address_ends_in_a_page(length: str) -> None:
     test = page(model="dates", length=length)
     assert_fine(test)
     assert len(test.warning) == (length == "abc")
@@ -194,14 +165,14 @@ def test_any_length_in_the_address_ends_in_a_page(page: Page, length: str) -> No
     [({"query": "0"}, "4"), ({"query": "999"}, "6"), ({}, "4"), ({"query": "5", "key": "900"}, "5")],
     ids=str,
 )
-def test_the_nearest_step_is_shown_without_a_word(page: Page, parameters: dict[str, str], query: str) -> None:
+def test_the_nearest_step_is_shown_without_a_word(parameters: dict[str, str], query: str) -> None:
     test = page(with_text=PROMPT, length="3", **parameters)
     assert_fine(test)
     assert len(test.warning) == 0
     assert params(test)["query"] == query
 
 
-def test_an_encoder_decoder_shows_the_attention_that_writes(page: Page) -> None:
+def test_an_encoder_decoder_shows_the_attention_that_writes() -> None:
     test = page(model="dates", site="encoder", layer="1", head="2")
     assert_fine(test)
     assert len(test.warning) == 0
@@ -214,24 +185,24 @@ def test_an_encoder_decoder_shows_the_attention_that_writes(page: Page) -> None:
 
 @pytest.mark.parametrize("unit", ["word", "sentence"])
 @pytest.mark.parametrize("sinks", ["hide", "renormalise", "value-norm"])
-def test_every_view_is_obeyed_and_named(page: Page, unit: str, sinks: str) -> None:
+def test_every_view_is_obeyed_and_named(unit: str, sinks: str) -> None:
     for parameters in ({"with_text": PROMPT, "length": "6", "query": "8"}, {"model": "dates", "query": "5"}):
         test = page(unit=unit, sinks=sinks, scale="log", **parameters)
         assert_fine(test)
-        assert f"By {unit}: summed over the tokens of a key" in captions(test)
-        assert ("value vectors" if sinks == "value-norm" else "Sinks (first token") in captions(test)
+        assert f"By {unit}: summed over the tokens of a key" in said(test)
+        assert ("value vectors" if sinks == "value-norm" else "Sinks (first token") in said(test)
 
 
-def test_a_model_that_writes_nothing_says_what_to_do(page: Page) -> None:
+def test_a_model_that_writes_nothing_says_what_to_do() -> None:
     test = page(model="minilm")
     assert_fine(test)
-    assert "writes none" in said(test.info)
+    assert "writes none" in words_of(test.info)
     test.selectbox(key="model-choice").set_value("dates").run()
     assert_fine(test)
     assert len(test.dataframe) == 2
 
 
-def test_a_saved_generation_is_shown_and_another_trace_is_not(page: Page, smollm2: Model, written: Trace) -> None:
+def test_a_saved_generation_is_shown_and_another_trace_is_not(smollm2: Model, written: Trace) -> None:
     for trace, tables in ((written, 2), (smollm2.trace(PROMPT), 0)):
         key = secrets.token_urlsafe(16)
         test = page()  # a running server's stores
@@ -239,13 +210,11 @@ def test_a_saved_generation_is_shown_and_another_trace_is_not(page: Page, smollm
         test = page(model=SAVED, text=key)
         assert_fine(test)
         assert len(test.dataframe) == tables
-        assert ("given, not written" in said(test.info)) == (tables == 0)
-        assert "likeliest one" not in captions(test)
+        assert ("given, not written" in words_of(test.info)) == (tables == 0)
+        assert "likeliest one" not in said(test)
 
 
-def test_a_generation_that_was_stopped_leaves_the_text_and_can_be_run_again(
-    page: Page, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_generation_that_was_stopped_leaves_the_text_and_can_be_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     test = page(with_text=PROMPT, length="2")
 
     def stopped(*_: Any, **__: Any) -> Trace:
@@ -255,7 +224,7 @@ def test_a_generation_that_was_stopped_leaves_the_text_and_can_be_run_again(
         patched.setattr(attnviz.Model, "generate", stopped)
         test = generate(test, text="A text that is stopped", length=7)
     assert_fine(test)
-    assert "Your text is kept" in said(test.info)
+    assert "Your text is kept" in words_of(test.info)
     assert test.text_area(key="generation-text").value == "A text that is stopped"
     test.button(key="try-again").click().run()
     assert_fine(test)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from heads_page import KEYS, MODELS, ROOT, TEXTS, assert_fine, opened, own_shelf, said, summary_of
+from heads_page import KEYS, MODELS, TEXTS, opened, own_shelf, summary_of
 
 import attnviz
 from attnviz import flow, heads
@@ -19,6 +19,7 @@ from attnviz.ui import measuring
 from attnviz.ui.heads import comparing
 from attnviz.ui.session import stores
 from attnviz.view import Sinks
+from pages import ROOT, assert_fine, said
 
 
 @pytest.fixture(scope="module", autouse=True)

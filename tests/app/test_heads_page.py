@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import streamlit as st
-from heads_page import KEYS, MODELS, TEXTS, assert_fine, card_of, opened, own_shelf, params, said, summary_of
+from heads_page import KEYS, MODELS, TEXTS, card_of, opened, own_shelf, summary_of
 
 import attnviz
 from attnviz import heads
@@ -19,6 +19,7 @@ from attnviz.ui.heads.known import known_words
 from attnviz.ui.selection import PROBES, SAVED
 from attnviz.ui.session import stores, text_of
 from attnviz.view import Sinks
+from pages import assert_fine, params, said
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,9 +1,7 @@
 """The Lines and the BertViz page, run by Streamlit's own test harness."""
 
 import dataclasses
-import html
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,37 +10,12 @@ from streamlit.testing.v1 import AppTest
 
 from attnviz.trace import Stored, Trace
 from attnviz.ui import bertviz, work
-
-ROOT = Path(__file__).parents[2]
-SECONDS = 120
-HOSTILE = "<img src=x onerror=alert(1)> </script> *bold* $x$"
-
-
-def opened(page: str, **parameters: str) -> AppTest:
-    test = AppTest.from_file(str(ROOT / "pages" / f"{page}.py"), default_timeout=SECONDS)
-    for name, value in parameters.items():
-        test.query_params[name] = value
-    return test.run()
-
-
-def assert_fine(test: AppTest) -> None:
-    assert [exception.message for exception in test.exception] == []
-    assert [error.value for error in test.error] == []
-
-
-def params(test: AppTest) -> dict[str, str]:
-    return {name: value if isinstance(value, str) else value[-1] for name, value in test.query_params.items()}
-
-
-def captions(test: AppTest) -> str:
-    """All that stands in captions, as people read it."""
-    bodies = [element.proto.body for element in test.get("html")]
-    return " ".join(html.unescape(re.sub(r"</?p[^>]*>", "", body)) for body in bodies)
+from pages import HOSTILE, assert_fine, opened, params, said
 
 
 def counted(test: AppTest) -> tuple[int, int]:
     """(lines drawn, lines there are), from the caption."""
-    found = re.search(r"([\d,]+) of ([\d,]+) lines", captions(test))
+    found = re.search(r"([\d,]+) of ([\d,]+) lines", said(test))
     assert found is not None
     return int(found[1].replace(",", "")), int(found[2].replace(",", ""))
 
@@ -67,9 +40,9 @@ def test_lines_are_shown(parameters: dict[str, str]) -> None:
     assert_fine(test)
     drawn, every = counted(test)
     assert 0 < drawn <= every
-    assert "not what that does to the prediction" in captions(test)
-    assert ("By " in captions(test)) == ("unit" in parameters)
-    assert ("taken away" in captions(test)) == (parameters.get("sinks") == "renormalise")
+    assert "not what that does to the prediction" in said(test)
+    assert ("By " in said(test)) == ("unit" in parameters)
+    assert ("taken away" in said(test)) == (parameters.get("sinks") == "renormalise")
 
 
 def test_chips_and_presets_choose_heads() -> None:
@@ -97,19 +70,19 @@ def test_a_smaller_share_draws_fewer_lines() -> None:
     assert params(test)["share"] == "0.3"
     fewer, same = counted(test)
     assert (fewer < before, same) == (True, every)
-    assert "hold 30%" in captions(test)
+    assert "hold 30%" in said(test)
     test.toggle(key="lines-one").set_value(True).run()
     assert_fine(test)
-    assert "for query 13" in captions(test)
+    assert "for query 13" in said(test)
     assert counted(test)[1] == 14
 
 
 def test_a_page_of_bertviz_is_made_on_request_and_its_size_said_before() -> None:
     test = opened("bertviz_views")
     assert_fine(test)
-    assert "sinks and colours change nothing here" in captions(test)
-    said = next(element.value for element in test.markdown if element.value.startswith("About "))
-    number, unit = re.fullmatch(r"About ([\d.]+) (MB|kB)", said).groups()  # type: ignore[union-attr]
+    assert "sinks and colours change nothing here" in said(test)
+    about = next(element.value for element in test.markdown if element.value.startswith("About "))
+    number, unit = re.fullmatch(r"About ([\d.]+) (MB|kB)", about).groups()  # type: ignore[union-attr]
     assert not test.get("download_button")
     test.button(key="bertviz-make").click().run()
     assert_fine(test)
@@ -117,14 +90,14 @@ def test_a_page_of_bertviz_is_made_on_request_and_its_size_said_before() -> None
     (page,) = test.session_state["attnviz_bertviz_pages"].values()
     size = float(number) * {"MB": 1e6, "kB": 1e3}[unit]
     assert size == pytest.approx(len(page.encode()), rel=0.25)
-    assert "Apache-2.0" in captions(test)
+    assert "Apache-2.0" in said(test)
     assert "attnviz.bertviz_views.head_view(trace, layers=[23])" in test.code[-1].value
     # Other layers are another page, which nobody has asked for yet.
     test.multiselect[0].set_value([3]).run()
     assert_fine(test)
     assert test.button(key="bertviz-make").label == "Make it"
     test.multiselect[0].set_value([]).run()
-    assert "at least one layer" in captions(test)
+    assert "at least one layer" in said(test)
 
 
 @pytest.mark.parametrize("model", ["smollm2", "minilm", "dates"])
@@ -162,13 +135,13 @@ def test_products_are_shown_for_every_family(model: str) -> None:
     test = opened("bertviz_views", model=model)
     test.segmented_control(key="bertviz-kind").set_value("products").run()
     assert_fine(test)
-    assert "Units and sinks change the text's tints here, not the products" in captions(test)
+    assert "Units and sinks change the text's tints here, not the products" in said(test)
     keys, dimensions = (frame.value for frame in test.dataframe)
     assert keys["weight"].is_monotonic_decreasing
-    scored = re.search(r"score (-?[\d.]+), weight", captions(test))
+    scored = re.search(r"score (-?[\d.]+), weight", said(test))
     assert scored is not None
     assert dimensions["product"].sum() == pytest.approx(float(scored[1]), abs=1e-3)
-    assert "gives the weights" in captions(test)
+    assert "gives the weights" in said(test)
     test.selectbox(key="products-head").set_value(0).run()
     assert_fine(test)
     assert params(test)["head"] == "0"

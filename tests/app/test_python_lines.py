@@ -16,7 +16,8 @@ from attnviz.lines import strongest_edges
 from attnviz.overview import overview
 from attnviz.products import query_key
 from attnviz.ui import bertviz, python_lines
-from attnviz.ui.selection import SAVED, SCORES, Focus, Selection
+from attnviz.ui.focus import Focus, fitted
+from attnviz.ui.selection import SAVED, SCORES, Selection
 
 IOI = "When Mary and John went to the store, John gave a drink to"
 HOSTILE = (
@@ -56,7 +57,7 @@ def looked_at(opened: attnviz.Model, text: str, target: str = "", **choices: Any
     """A selection, what it comes to, and the page's own trace."""
     chosen = Selection(**choices)
     trace = opened.trace(text, target or None, chat_template=chosen.chat, compact=True)
-    return chosen, chosen.fit(trace)[0], trace
+    return chosen, fitted(chosen, trace)[0], trace
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_the_lines_write_the_same_text(models: Any, how: dict[str, Any]) -> None
         temperature=chosen.warmth,
         chat_template=chosen.chat,
     )
-    focus = replace(chosen.fit(trace)[0], view=View("word", Sinks("hide")))
+    focus = replace(fitted(chosen, trace)[0], view=View("word", Sinks("hide")))
     made = run(python_lines.movement_lines(chosen, focus, IOI))
     assert made["trace"].text == trace.text
     expected = attnviz.figures.movement_map(trace, focus.head, view=focus.view)
@@ -172,7 +173,7 @@ def test_the_lines_write_the_same_text(models: Any, how: dict[str, Any]) -> None
 def test_the_lines_score_every_head_at_a_step(models: Any, sinks: str) -> None:
     chosen = Selection(model="dates", site="cross", sinks=sinks, kinds=("special",), length=4)
     trace = models["dates"].generate("the 3rd of May 1998", max_new_tokens=4)
-    focus = replace(chosen.fit(trace)[0], queries=(2,), keys=(11, 12))
+    focus = replace(fitted(chosen, trace)[0], queries=(2,), keys=(11, 12))
     made = run(python_lines.step_lines(chosen, focus, "the 3rd of May 1998"))
     expected = heads.attention_between(trace, (2,), (11, 12), site="cross", view=focus.view)
     np.testing.assert_allclose(made["figure"].data[0].z, expected, atol=2e-6)

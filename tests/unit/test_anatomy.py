@@ -1,6 +1,7 @@
 """Where heads write, found by structure: against transformers' own hidden states and plain hooks."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -155,19 +156,15 @@ def test_runs_of_two_threads_are_taken_apart_each_for_itself() -> None:
     model = attnviz.wrap_model(small.grouped())
     texts = [small.ids(), small.ids()[::-1]]
     alone = [take_apart(model, input_ids=ids) for ids in texts]
-    barrier, got = threading.Barrier(2, timeout=60), {}
+    meeting = Meeting(threading.Barrier(2, timeout=60))
 
-    def work(me: int) -> None:
-        got[me] = take_apart(model, input_ids=texts[me], edits=[Meeting(barrier)])
+    def work(ids: list[int]) -> Run:
+        return take_apart(model, input_ids=ids, edits=[meeting])
 
-    threads = [threading.Thread(target=work, args=(me,)) for me in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for me in (0, 1):
-        assert len(got[me].blocks) == len(alone[me].blocks)
-        for block, expected in zip(got[me].blocks, alone[me].blocks, strict=True):
+    with ThreadPoolExecutor(2) as threads:
+        got = list(threads.map(work, texts))
+    for mine, run in zip(got, alone, strict=True):
+        for block, expected in zip(mine.blocks, run.blocks, strict=True):
             assert torch.equal(block.written, expected.written)
             assert torch.equal(block.after, expected.after)
     assert not torch.equal(alone[0].blocks[0].written, alone[1].blocks[0].written)

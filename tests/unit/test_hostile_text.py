@@ -33,8 +33,9 @@ from attnviz.ui import texts as sharing
 from attnviz.ui.comparison import views
 from attnviz.ui.comparison.lines import difference_lines
 from attnviz.ui.comparison.pair import Pair, Run
+from attnviz.ui.focus import Focus
 from attnviz.ui.python_lines import literal, map_lines
-from attnviz.ui.selection import Focus, Selection
+from attnviz.ui.selection import Selection
 
 HOW_MANY = 10_000
 WORST = [
