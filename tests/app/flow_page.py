@@ -8,12 +8,6 @@ from attnviz.flow.methods import METHODS
 from attnviz.ui.selection import SAVED
 from attnviz.ui.session import examples, stores
 
-# Tests of the Ablation page read these here.
-from pages import HOSTILE as HOSTILE
-from pages import assert_fine as assert_fine
-from pages import params as params
-from pages import said as said
-
 FIRST = examples()[0]["text"]
 SHORT = "Mary gave John a"
 ALL = [method.title for method in METHODS.values()]

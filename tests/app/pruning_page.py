@@ -1,14 +1,13 @@
 """Opening the sections on pruning and baking of the Ablation page in Streamlit's own test harness."""
 
-from pathlib import Path
 from typing import Any
 
 from flow_page import MODELS
 from streamlit.testing.v1 import AppTest
 
 from attnviz.ui.session import stores
+from pages import SECONDS
 
-ROOT = Path(__file__).parents[2]
 DATE, SENTENCE = "the 3rd of May 1998", "Mary has a small red boat."
 
 
@@ -37,7 +36,7 @@ def opened(fields: dict[str, Any] | None = None, **parameters: str) -> AppTest:
     stores().traces.clear()
     name = parameters.get("model", "smollm2")
     stores().models.put(name, MODELS[name])
-    test = AppTest.from_function(page, default_timeout=120)
+    test = AppTest.from_function(page, default_timeout=SECONDS)
     if fields is not None:
         test.session_state["attnviz_ablation_pruning"] = fields
     for key, value in parameters.items():

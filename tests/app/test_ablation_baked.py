@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from flow_page import MODELS, assert_fine, hold, said
+from flow_page import MODELS
 from pruning_page import DATE, SENTENCE, opened
 
 import attnviz
@@ -18,11 +18,9 @@ from attnviz import Head, edits
 from attnviz.errors import InputError, Unsupported
 from attnviz.metrics import Loss
 from attnviz.ui.ablation import baking
+from pages import assert_fine, said
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _models(smollm2: attnviz.Model, minilm: attnviz.Model) -> None:
-    hold(smollm2, minilm)
+pytestmark = pytest.mark.usefixtures("held_models")
 
 
 def test_a_baked_checkpoint_is_read_by_transformers_alone(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from flow_page import MODELS, assert_fine, hold, said
+from flow_page import MODELS
 from streamlit.testing.v1 import AppTest
 from test_ablation_page import DATE, SENTENCE, opened, words
 
@@ -16,14 +16,13 @@ from attnviz.ablation import Averaged, Sweep
 from attnviz.figures.many import mean_map, q_values
 from attnviz.ui.ablation import asking, finding
 from attnviz.ui.session import stores
+from pages import assert_fine, said
 
 DATES = [("the 3rd of May 1998", "the 7th of May 1996"), ("the 5th of May 1998", "the 6th of May 1997")]
 CASES = [{"clean": a, "corrupted": b, "answer": "1998"} for a, b in DATES]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _models(smollm2: attnviz.Model, minilm: attnviz.Model) -> None:
-    hold(smollm2, minilm)
+pytestmark = pytest.mark.usefixtures("held_models")
 
 
 @pytest.fixture(autouse=True)

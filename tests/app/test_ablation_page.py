@@ -3,17 +3,17 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
-from flow_page import FIRST, HOSTILE, MODELS, SHORT, assert_fine, hold, params, said
+from flow_page import FIRST, MODELS, SHORT
 from streamlit.testing.v1 import AppTest
 
 import attnviz
+import pages
 from attnviz import ablation
 from attnviz.ablation import Screened, Sweep
 from attnviz.edits import Head
@@ -24,15 +24,13 @@ from attnviz.ui.focus import fitted
 from attnviz.ui.jobs import Job
 from attnviz.ui.selection import Selection
 from attnviz.ui.session import stores
+from pages import HOSTILE, ROOT, assert_fine, params, said
 
-ROOT = Path(__file__).parents[2]
 DATE, OTHER_DATE = "the 3rd of May 1998", "the 7th of May 1996"
 SENTENCE = "Mary has a small red boat."
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _models(smollm2: attnviz.Model, minilm: attnviz.Model) -> None:
-    hold(smollm2, minilm)
+pytestmark = pytest.mark.usefixtures("held_models")
 
 
 @pytest.fixture(autouse=True)
@@ -50,10 +48,7 @@ def opened(**parameters: str) -> AppTest:
 def session(**parameters: str) -> AppTest:
     name = parameters.get("model", "smollm2")
     stores().models.put(name, MODELS[name])
-    test = AppTest.from_file(str(ROOT / "pages/ablation.py"), default_timeout=120)
-    for name, value in parameters.items():
-        test.query_params[name] = value
-    return test.run()
+    return pages.opened("ablation", **parameters)
 
 
 def measured(test: AppTest) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from flow_page import MODELS, SHORT, assert_fine, hold, params, said
+from flow_page import MODELS, SHORT
 from test_ablation_page import DATE, kept_sweep, opened
 
 import attnviz
@@ -17,13 +17,12 @@ from attnviz.ui.ablation.subject import metric_of, parts_of
 from attnviz.ui.jobs import Job
 from attnviz.ui.selection import Selection
 from attnviz.ui.session import stores
+from pages import assert_fine, params, said
 
 GIVING = "When Mary and John met, John gave a pen to"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _models(smollm2: attnviz.Model, minilm: attnviz.Model) -> None:
-    hold(smollm2, minilm)
+pytestmark = pytest.mark.usefixtures("held_models")
 
 
 @pytest.fixture(autouse=True)

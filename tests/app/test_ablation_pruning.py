@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from flow_page import HOSTILE, MODELS, assert_fine, hold, said
-from pruning_page import DATE, ROOT, SENTENCE, opened
+from flow_page import MODELS
+from pruning_page import DATE, SENTENCE, opened
 from streamlit.testing.v1 import AppTest
 
 import attnviz
@@ -25,11 +25,9 @@ from attnviz.ui.ablation.pruning_plan import Plan, orders_for
 from attnviz.ui.jobs import Job
 from attnviz.ui.selection import Selection
 from attnviz.ui.session import stores
+from pages import HOSTILE, ROOT, assert_fine, said
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _models(smollm2: attnviz.Model, minilm: attnviz.Model) -> None:
-    hold(smollm2, minilm)
+pytestmark = pytest.mark.usefixtures("held_models")
 
 
 @pytest.fixture(autouse=True)

@@ -2,49 +2,34 @@
 
 import csv
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from driving import FIRST_PICTURE, Explore
+from conftest import NewExplore, NewTab
+from driving import FIRST_PICTURE, Tab
 from playwright.sync_api import Page, expect
 
-NewExplore = Callable[..., Explore]
-SHORT = "When Mary and John met, John gave a pen to"
-TOKENS = 11
+SHORT = "Mary gave a pen to"
 HOSTILE = '</script><img src=x onerror="window.__pwned=1"> 7 *b* $x$ <svg/onload=window.__pwned=1>'
 EDITED = re.compile("Edited run: L\\d+H\\d")
 
 
-class Ablation:
+class Ablation(Tab):
     """The Ablation page in one browser tab."""
 
-    def __init__(self, explore: Explore) -> None:
-        self.explore, self.page = explore, explore.page
-        self.grid = explore.matrix("ablation-grid")
+    PATH, TITLE = "ablation", "Ablation"
+    DONE = (".st-key-ablation-metric",)
 
-    def by_menu(self) -> "Ablation":
-        self.page.get_by_role("link", name="Ablation").click()
-        return self.swept()
+    def __init__(self, page: Page, url: str) -> None:
+        super().__init__(page, url)
+        self.grid = self.matrix("ablation-grid")
 
     def swept(self) -> "Ablation":
         """Wait until every head was measured."""
-        exact = self.page.locator(".attnviz-caption", has_text="Unedited copies differ")
-        expect(exact).to_be_visible(timeout=FIRST_PICTURE)
-        expect(self.page.locator(".st-key-ablation-cancel")).to_have_count(0, timeout=FIRST_PICTURE)
-        return self.still()
-
-    def still(self) -> "Ablation":
-        self.page.wait_for_function("document.querySelector('.stApp').dataset.testScriptState === 'notRunning'")
-        return self
-
-    def until(self, **wanted: object) -> None:
-        self.page.wait_for_function(
-            "wanted => Object.entries(wanted).every("
-            "([name, value]) => new URL(location.href).searchParams.get(name) === value)",
-            arg={name: None if value is None else str(value) for name, value in wanted.items()},
-        )
-        self.still()
+        expect(self.noted("Unedited copies differ")).to_be_visible(timeout=FIRST_PICTURE)
+        cancel = self.page.locator(".st-key-ablation-cancel")  # a stale one too: it comes back while the sweep goes on
+        expect(cancel).to_have_count(0, timeout=FIRST_PICTURE)
+        return self.settled()
 
 
 def test_from_the_strongest_head_to_its_text_its_maps_its_controls_and_a_file(
@@ -52,62 +37,54 @@ def test_from_the_strongest_head_to_its_text_its_maps_its_controls_and_a_file(
 ) -> None:
     explore = visit()
     explore.run(SHORT)
-    lab = Ablation(explore).by_menu()
+    tokens = explore.chips.count()
+    lab = explore.go(Ablation).swept()
     page = lab.page
-    effects = explore.values(lab.grid, (30, 9))
+    effects = lab.values(lab.grid, (30, 9))
     layer, head = (int(i) for i in np.unravel_index(np.abs(effects).argmax(), effects.shape))
-    explore.pick(lab.grid, layer, head)
-    lab.until(heads=f"L{layer}H{head}", layer=layer, head=head)
-    expect(page.get_by_text("Clean run", exact=True)).to_be_visible(timeout=FIRST_PICTURE)
-    expect(page.get_by_text(EDITED).first).to_be_visible()
+    lab.pick(lab.grid, layer, head)
+    lab.wait_for_params(heads=f"L{layer}H{head}", layer=layer, head=head)
+    expect(lab.says("Clean run", exact=True)).to_be_visible(timeout=FIRST_PICTURE)
+    expect(lab.says(EDITED).first).to_be_visible()
     assert abs(float(effects[layer, head])) > 0.1
-    change = page.get_by_test_id("stMetric").nth(2)
-    assert abs(float(change.inner_text().removeprefix("Change")) - float(effects[layer, head])) < 1e-3
-    expect(page.get_by_text("Writes:")).to_have_count(2)
-    clean, edited = (explore.matrix(f"ablation-map-{which}") for which in ("clean", "edited"))
-    assert not np.allclose(
-        *(explore.values(one, (TOKENS, TOKENS)) for one in (clean, edited)), atol=1e-3, equal_nan=True
-    )
-    page.get_by_role("button", name="Try every method and random heads").click()
-    expect(page.get_by_text("Not shown to be important")).to_be_visible(timeout=FIRST_PICTURE)
-    lab.still()
+    change = lab.fresh.get_by_test_id("stMetric").nth(2)
+    lab.until(lambda: abs(float(change.inner_text().removeprefix("Change")) - float(effects[layer, head])) < 1e-3)
+    expect(lab.says("Writes:")).to_have_count(2)
+    maps = [lab.values(lab.matrix(f"ablation-map-{which}"), (tokens, tokens)) for which in ("clean", "edited")]
+    assert not np.allclose(*maps, atol=1e-3, equal_nan=True)
+    lab.button("Try every method and random heads").click()
+    expect(lab.says("Not shown to be important")).to_be_visible(timeout=FIRST_PICTURE)
+    lab.settled()
     page.locator(".st-key-ablation-grid").locator("xpath=following::button[contains(., 'Take it along')][1]").click()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="CSV", exact=True).click()
-    file = tmp_path / "effects.csv"
-    download.value.save_as(file)
+    file = lab.saved(page.get_by_role("button", name="CSV", exact=True), tmp_path / "effects.csv")
     rows = list(csv.DictReader(file.read_text("utf-8").splitlines()))
     assert len(rows) == effects.size
     found = {(int(row["layer"]), int(row["head"])): float(row["effect"]) for row in rows}
     assert abs(found[layer, head] - float(effects[layer, head])) < 1e-4
     page.keyboard.press("Escape")
-    explore.pick(lab.grid, layer, head)
-    lab.until(heads=None)
+    expect(page.get_by_role("button", name="CSV", exact=True)).to_be_hidden()  # else a click would only close the list
+    lab.pick(lab.grid, layer, head)
+    lab.wait_for_params(heads=None)
 
 
-def test_the_address_restores_set_and_metric_in_a_new_tab(visit: NewExplore) -> None:
-    explore = visit("?model=dates&metric=kl&how=zero&site=cross&heads=L0H1.L1H2")
-    lab = Ablation(explore).by_menu()
-    params = explore.params()
+def test_the_address_restores_set_and_metric_in_a_new_tab(tab: NewTab, app_url: str) -> None:
+    lab = Ablation(tab(app_url), app_url)
+    lab.open(model="dates", metric="kl", how="zero", site="cross", heads="L0H1.L1H2").swept()
+    params = lab.params()
     wanted = {"metric": "kl", "how": "zero", "heads": "L0H1.L1H2"}
     assert params | wanted == params
-    other: Page = explore.page.context.new_page()
-    other.goto(lab.page.url)
-    again = Ablation(Explore(other, explore.url)).swept()
-    assert again.explore.params() == params
-    expect(other.locator(".st-key-ablation-set input")).to_have_value("L0H1, L1H2")
-    expect(other.locator(".st-key-ablation-metric").get_by_role("combobox")).to_have_value(
-        "How far predictions move (KL)"
-    )
-    expect(other.get_by_text(re.compile("Edited run: cross L0H1"))).to_be_visible()
+    again = lab.beside().swept()
+    assert again.params() == params
+    expect(again.keyed("ablation-set").locator("input")).to_have_value("L0H1, L1H2")
+    expect(again.keyed("ablation-metric").get_by_role("combobox")).to_have_value("How far predictions move (KL)")
+    expect(again.says(re.compile("Edited run: cross L0H1"))).to_be_visible()
 
 
 def test_hostile_text_is_text_also_on_a_narrow_page(visit: NewExplore) -> None:
     explore = visit("?model=minilm&heads=L1H1&how=zero", viewport={"width": 390, "height": 844})
     explore.run(HOSTILE)
-    page = explore.page
-    page.goto(page.url.replace("/?", "/ablation?"))
-    expect(page.get_by_text("Attention against effect")).to_be_visible(timeout=FIRST_PICTURE)
-    Ablation(explore).still()
-    assert page.evaluate("window.__pwned") is None
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
+    lab = Ablation(explore.page, explore.url).open(**explore.params())
+    expect(lab.says("Attention against effect")).to_be_visible(timeout=FIRST_PICTURE)
+    lab.settled()
+    assert lab.page.evaluate("window.__pwned") is None
+    assert lab.page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")

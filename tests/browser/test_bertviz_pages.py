@@ -33,12 +33,6 @@ Show = Callable[[Page], Tab]
 
 
 @pytest.fixture
-def app_url() -> str:
-    """These pages need no server."""
-    return "about:blank"
-
-
-@pytest.fixture
 def show(chromium: Browser, tmp_path: Path) -> Iterator[Show]:
     """Opens a page from a file; at the end it may have asked for nothing else, nor complained."""
     context = chromium.new_context(viewport={"width": 1280, "height": 1000})

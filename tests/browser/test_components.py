@@ -1,44 +1,32 @@
 """The map and the strip by themselves, on a page of numpy's numbers: what is read, zoomed, boxed, marked and saved."""
 
 import base64
-import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from driving import FIRST_PICTURE, Watch, running_app
+from conftest import NewTab
 from harness_data import DIVERGING, HOSTILE_LABELS, SIDE, case_of, pattern
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Page, expect
+from tabs import Harness
 
 from attnviz.figures.palette import SEQUENTIAL
-from attnviz.ui.components import maps
 
-HARNESS = "tests/browser/harness_components.py"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-class Harness:
-    """The harness page in one tab."""
+class Components(Harness):
+    """The harness page with a map and a strip, in one tab."""
 
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.map = page.locator('[data-testid="matrix"]')
-        self.strip = page.locator('[data-testid="token-strip"]')
+    def __init__(self, page: Page, url: str) -> None:
+        super().__init__(page, url)
+        self.map, self.strip = self.part("matrix"), self.part("token-strip")
         self.readout = self.map.locator(".readout")
-        self.said_line = page.get_by_test_id("stText")
-
-    def said(self) -> list[list[object]]:
-        return json.loads(self.said_line.inner_text())
-
-    def wait_said(self, name: str, value: object) -> None:
-        """Wait until the last thing a callback was given is this."""
-        expect(self.said_line).to_have_text(re.compile(re.escape(json.dumps([name, value]) + "]") + "$"))
-        self.page.wait_for_function("document.querySelector('.stApp').dataset.testScriptState === 'notRunning'")
 
     def at(self, row: int, col: int) -> tuple[float, float]:
         place = self.map.evaluate("(root, [row, col]) => root.cellCenter(row, col)", [row, col])
@@ -60,53 +48,21 @@ class Harness:
             self.page.mouse.move(*self.at(*cell), steps=4)
         self.page.mouse.up()
 
-    def button(self, name: str) -> Locator:
-        return self.map.get_by_role("button", name=name)
-
-    def pixel(self, row: int, col: int) -> tuple[int, ...]:
-        script = """(root, [row, col]) => {
-          const canvas = root.querySelector('canvas');
-          const box = canvas.getBoundingClientRect();
-          const at = root.cellCenter(row, col);
-          const [x, y] = [at.x - box.left, at.y - box.top].map(size => Math.round(size * devicePixelRatio));
-          return Array.from(canvas.getContext('2d').getImageData(x, y, 1, 1).data.slice(0, 3));
-        }"""
-        return tuple(self.map.evaluate(script, [row, col]))
+    def press(self, name: str) -> None:
+        self.map.get_by_role("button", name=name).click()
 
 
-NewHarness = Callable[..., Harness]
-
-
-@pytest.fixture(scope="module")
-def harness_url() -> Iterator[str]:
-    with running_app(HARNESS) as url:
-        yield url
-
-
-@pytest.fixture(autouse=True)
-def new_context() -> None:
-    """Stands in for the directory's own, which starts the whole app."""
+NewComponents = Callable[..., Components]
 
 
 @pytest.fixture
-def show(chromium: Browser, harness_url: str) -> Iterator[NewHarness]:
-    """show(case, **context options): the harness page with this case; no page may complain or ask anybody else."""
-    watched: list[tuple[BrowserContext, Watch]] = []
+def show(tab: NewTab, harness_url: str) -> NewComponents:
+    """show(case, **context options): a tab with the harness page of this case."""
 
-    def make(case: str, **options: object) -> Harness:
-        settings = {"viewport": {"width": 1280, "height": 1500}, "color_scheme": "light", **options}
-        context = chromium.new_context(**settings)  # type: ignore[arg-type]
-        watched.append((context, Watch(context, harness_url)))
-        harness = Harness(context.new_page())
-        harness.page.goto(f"{harness_url}/?case={case}")
-        harness.said_line.wait_for(timeout=FIRST_PICTURE)
-        return harness
+    def make(case: str, **options: Any) -> Components:
+        return Components(tab(harness_url, **options), harness_url).open(case=case)
 
-    yield make
-    for context, _ in watched:
-        context.close()
-    assert [words for _, watch in watched for words in watch.complaints] == []
-    assert [stray for _, watch in watched for stray in watch.strays] == []
+    return make
 
 
 def shown_digits(value: float) -> float:
@@ -122,7 +78,7 @@ def block_max(values: np.ndarray, rows: range, cols: range) -> float:
 # 1. Values and zoom.
 
 
-def test_values_read_off_are_numpys_whole_and_zoomed(show: NewHarness) -> None:
+def test_values_read_off_are_numpys_whole_and_zoomed(show: NewComponents) -> None:
     harness, values = show("small"), pattern(24)
     for row, col in [(0, 0), (10, 6), (23, 23), (9, 20)]:
         assert harness.value(row, col) == pytest.approx(values[row, col], abs=shown_digits(values[row, col]))
@@ -131,12 +87,12 @@ def test_values_read_off_are_numpys_whole_and_zoomed(show: NewHarness) -> None:
     harness.wait_said("window", [10, 22, 2, 14])  # what was pointed at stays under the pointer
     for row, col in [(10, 2), (16, 6), (21, 13), (20, 4)]:
         assert harness.value(row, col) == pytest.approx(values[row, col], abs=shown_digits(values[row, col]))
-    harness.button("Show the whole map").click()
+    harness.press("Show the whole map")
     harness.wait_said("window", None)
     assert harness.value(0, 0) == pytest.approx(1)
 
 
-def test_pooled_values_are_the_largest_of_their_block_and_said_to_be(show: NewHarness) -> None:
+def test_pooled_values_are_the_largest_of_their_block_and_said_to_be(show: NewComponents) -> None:
     harness, values = show("pooled"), pattern(200)
     line = harness.read(41, 22, "queries 40–43 ")
     assert re.search(r'^queries 40–43 "w40"…"w43" · keys 20–23 "w20"…"w23" · largest attention ', line)
@@ -145,9 +101,9 @@ def test_pooled_values_are_the_largest_of_their_block_and_said_to_be(show: NewHa
     expect(harness.map.locator(".note")).to_have_text(re.compile("largest of 4 × 4 values; zoom in"))
     # A click on a block picks nothing: it goes in there, and the script sends what is then exact.
     harness.page.mouse.move(*harness.at(100, 60))
-    harness.page.mouse.down()
-    harness.page.mouse.up()
+    harness.click()
     expect(harness.said_line).to_have_text(re.compile(r'"window", \['))
+    harness.settled()
     name, window = harness.said()[-1]
     assert name == "window"
     row0, row1, col0, col1 = window  # type: ignore[misc]
@@ -156,12 +112,11 @@ def test_pooled_values_are_the_largest_of_their_block_and_said_to_be(show: NewHa
     assert col0 <= 60 < col1
     expect(harness.map.locator(".note")).to_be_hidden()
     assert harness.value(100, 60) == pytest.approx(values[100, 60], abs=shown_digits(values[100, 60]))
-    harness.page.mouse.down()
-    harness.page.mouse.up()
+    harness.click()
     harness.wait_said("pick", [100, 60])
 
 
-def test_a_signed_map_pools_to_the_value_furthest_from_zero(show: NewHarness) -> None:
+def test_a_signed_map_pools_to_the_value_furthest_from_zero(show: NewComponents) -> None:
     harness = show("signed-pooled")
     values = pattern(64) - pattern(64).T
     line = harness.read(1, 9, "queries 0–3 ")
@@ -172,7 +127,7 @@ def test_a_signed_map_pools_to_the_value_furthest_from_zero(show: NewHarness) ->
     assert float(line.rsplit(" ", 1)[1]) == pytest.approx(furthest, abs=5.1e-5)
 
 
-def test_wheel_keys_and_drags_zoom_and_pan_within_bounds(show: NewHarness) -> None:
+def test_wheel_keys_and_drags_zoom_and_pan_within_bounds(show: NewComponents) -> None:
     harness = show("small")
     harness.page.mouse.move(*harness.at(12, 12))
     harness.page.mouse.wheel(0, -300)  # without a key the page scrolls
@@ -183,7 +138,7 @@ def test_wheel_keys_and_drags_zoom_and_pan_within_bounds(show: NewHarness) -> No
         harness.page.mouse.wheel(0, -300)
     harness.page.keyboard.up("Control")
     harness.wait_said("window", [16, 24, 16, 24])  # never under 8 x 8, and what was pointed at stays in
-    expect(harness.button("Zoom in")).to_be_disabled()
+    expect(harness.map.get_by_role("button", name="Zoom in")).to_be_disabled()
     harness.map.locator(".stage").focus()
     harness.page.keyboard.press("Shift+ArrowUp")
     harness.wait_said("window", [14, 22, 16, 24])
@@ -198,9 +153,9 @@ def test_wheel_keys_and_drags_zoom_and_pan_within_bounds(show: NewHarness) -> No
     assert "box" not in [name for name, _ in harness.said()]
 
 
-def test_a_reload_of_the_script_keeps_the_window_that_python_gives(show: NewHarness) -> None:
+def test_a_reload_of_the_script_keeps_the_window_that_python_gives(show: NewComponents) -> None:
     harness = show("small")
-    harness.button("Zoom in").click()
+    harness.press("Zoom in")
     name, window = "window", [0, 12, 0, 12]
     harness.wait_said(name, window)
     harness.strip.locator('.chip[data-index="5"]').click()
@@ -211,7 +166,7 @@ def test_a_reload_of_the_script_keeps_the_window_that_python_gives(show: NewHarn
     )
 
 
-def test_the_largest_map_is_read_in_blocks_and_cell_by_cell(show: NewHarness) -> None:
+def test_the_largest_map_is_read_in_blocks_and_cell_by_cell(show: NewComponents) -> None:
     harness, values = show("huge"), pattern(SIDE)
     harness.map.locator("canvas").wait_for()
     wanted = block_max(values, range(2048, 2056), range(1024, 1032))
@@ -219,9 +174,9 @@ def test_the_largest_map_is_read_in_blocks_and_cell_by_cell(show: NewHarness) ->
     assert float(line.rsplit(" ", 1)[1]) == pytest.approx(wanted, abs=shown_digits(wanted))
     for times in (1, 2):
         harness.page.mouse.move(*harness.at(2050, 1030))
-        harness.page.mouse.down()
-        harness.page.mouse.up()
+        harness.click()
         expect(harness.said_line).to_have_text(re.compile(f'("window".*){{{times}}}'))
+        harness.settled()
     expect(harness.map.locator(".note")).to_be_hidden()
     assert harness.value(2050, 1030) == pytest.approx(values[2050, 1030], abs=shown_digits(values[2050, 1030]))
 
@@ -229,7 +184,7 @@ def test_the_largest_map_is_read_in_blocks_and_cell_by_cell(show: NewHarness) ->
 # 2. The box.
 
 
-def test_a_box_adds_up_its_cells(show: NewHarness) -> None:
+def test_a_box_adds_up_its_cells(show: NewComponents) -> None:
     harness, values = show("small"), pattern(24)
     harness.drag((18, 3), (20, 7))
     harness.wait_said("box", [18, 21, 3, 8])
@@ -238,7 +193,7 @@ def test_a_box_adds_up_its_cells(show: NewHarness) -> None:
     expect(line).to_contain_text(
         f"queries 18–20 × keys 3–7: {wanted:.4f} (sum over keys, mean over queries)", use_inner_text=True
     )
-    harness.button("Remove the box").click()
+    harness.press("Remove the box")
     harness.wait_said("box", None)
     expect(line).to_contain_text("Drag over cells")
     harness.drag((20, 7), (20, 3))
@@ -250,18 +205,14 @@ def test_a_box_adds_up_its_cells(show: NewHarness) -> None:
     assert "pick" not in [name for name, _ in harness.said()]
 
 
-def test_a_box_of_blocks_is_not_made_up(show: NewHarness) -> None:
+def test_blocks_mark_all_their_tokens_and_a_box_of_them_is_not_made_up(show: NewComponents) -> None:
     harness = show("pooled")
+    harness.read(12, 5, "queries 12–15 ")
+    expect(harness.strip.locator(".chip.at-query")).to_have_count(4)
+    expect(harness.strip.locator(".chip.at-key")).to_have_count(4)
     harness.drag((100, 40), (120, 60))
     harness.wait_said("box", [100, 124, 40, 64])
     expect(harness.map.locator(".boxline")).to_contain_text("queries 100–123 × keys 40–63: zoom in to add it up")
-
-
-def test_a_finger_picks_and_draws_no_box(show: NewHarness) -> None:
-    harness = show("small", viewport={"width": 390, "height": 1800}, has_touch=True, is_mobile=True)
-    harness.page.touchscreen.tap(*harness.at(10, 6))
-    harness.wait_said("pick", [10, 6])
-    assert harness.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
 
 
 # 3. Colours.
@@ -282,29 +233,29 @@ SHARES = {
 
 
 @pytest.mark.parametrize("scale", SHARES)
-def test_colours_follow_the_scale(show: NewHarness, scale: str) -> None:
+def test_colours_follow_the_scale(show: NewComponents, scale: str) -> None:
     harness, case = show(f"steps-{scale}"), case_of(f"steps-{scale}")
     for row, col in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 3), (2, 1)]:
         wanted = colour_at(tuple(SEQUENTIAL["light"]), SHARES[scale](float(case.values[row, col])))
-        np.testing.assert_allclose(harness.pixel(row, col), wanted, atol=3)
+        np.testing.assert_allclose(harness.pixel(harness.map, row, col), wanted, atol=3)
     words = {"linear": "attention", "sqrt": "square-root colour scale", "log": "logarithmic colour scale, from 0.0001"}
     expect(harness.map.locator(".legend")).to_contain_text(words[scale])
     assert (harness.map.locator(".tick").count() > 0) == (scale == "log")
 
 
 @pytest.mark.parametrize("scale", SHARES)
-def test_signed_colours_have_zero_in_the_middle(show: NewHarness, scale: str) -> None:
+def test_signed_colours_have_zero_in_the_middle(show: NewComponents, scale: str) -> None:
     harness, case = show(f"signed-{scale}"), case_of(f"signed-{scale}")
     for row, col in [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)]:
         value = float(case.values[row, col])
         wanted = colour_at(DIVERGING["light"], 0.5 + np.sign(value) * SHARES[scale](abs(value)) / 2)
-        np.testing.assert_allclose(harness.pixel(row, col), wanted, atol=3)
+        np.testing.assert_allclose(harness.pixel(harness.map, row, col), wanted, atol=3)
 
 
 # 4. Text is text.
 
 
-def test_hostile_labels_are_text_everywhere(show: NewHarness, tmp_path: Path) -> None:
+def test_hostile_labels_are_text_everywhere(show: NewComponents, tmp_path: Path) -> None:
     harness = show("small")
     for i, label in enumerate(HOSTILE_LABELS):
         harness.read(i, 0, f"query {i} ")
@@ -312,7 +263,7 @@ def test_hostile_labels_are_text_everywhere(show: NewHarness, tmp_path: Path) ->
         expect(harness.strip.locator(f'.chip[data-index="{i}"]')).to_have_text(label)
     harness.page.mouse.move(0, 0)
     with harness.page.expect_download() as caught:
-        harness.button("SVG").click()
+        harness.press("SVG")
     assert caught.value.suggested_filename == "a-map-of-mine-.svg"
     caught.value.save_as(tmp_path / "map.svg")
     tree = ET.parse(tmp_path / "map.svg")
@@ -330,12 +281,12 @@ def test_hostile_labels_are_text_everywhere(show: NewHarness, tmp_path: Path) ->
     assert harness.page.locator('img[src="x"]').count() == 0
 
 
-def test_an_svg_shows_what_the_canvas_shows(show: NewHarness, tmp_path: Path) -> None:
+def test_an_svg_shows_what_the_canvas_shows(show: NewComponents, tmp_path: Path) -> None:
     harness = show("small")
     with harness.page.expect_download() as svg:
-        harness.button("SVG").click()
+        harness.press("SVG")
     with harness.page.expect_download() as png:
-        harness.button("PNG").click()
+        harness.press("PNG")
     data = Path(png.value.path()).read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
@@ -377,7 +328,7 @@ def _base64(data: bytes) -> str:
 # 5. The strip.
 
 
-def test_pointing_in_one_picture_marks_the_other(show: NewHarness) -> None:
+def test_pointing_in_one_picture_marks_the_other(show: NewComponents) -> None:
     harness = show("small")
     harness.value(10, 6)
     expect(harness.strip.locator(".chip.at-query")).to_have_attribute("data-index", "10")
@@ -403,14 +354,7 @@ def test_pointing_in_one_picture_marks_the_other(show: NewHarness) -> None:
     assert min(rails[0], rails[4]) < 200  # a dark rail at the column's edge, where the page is nearly white
 
 
-def test_pooled_cells_mark_all_their_tokens(show: NewHarness) -> None:
-    harness = show("pooled")
-    harness.read(12, 5, "queries 12–15 ")
-    expect(harness.strip.locator(".chip.at-query")).to_have_count(4)
-    expect(harness.strip.locator(".chip.at-key")).to_have_count(4)
-
-
-def test_a_cell_of_words_marks_their_tokens_and_the_pages_box_value_is_read_out(show: NewHarness) -> None:
+def test_a_cell_of_words_marks_their_tokens_and_the_pages_box_value_is_read_out(show: NewComponents) -> None:
     harness = show("words")
     harness.value(7, 4)
     queries, keys = (harness.strip.locator(f".chip.at-{role}") for role in ("query", "key"))
@@ -422,7 +366,7 @@ def test_a_cell_of_words_marks_their_tokens_and_the_pages_box_value_is_read_out(
     expect(harness.map.locator(".boxline")).to_contain_text("queries 7–9 × keys 4–5: 0.6250 (sum over keys")
 
 
-def test_marked_tokens_are_added_up(show: NewHarness) -> None:
+def test_marked_tokens_are_added_up(show: NewComponents) -> None:
     harness = show("small")
     weights = [(i / 23) ** 2 for i in range(23)] + [0.0]
     chip = {i: harness.strip.locator(f'.chip[data-index="{i}"]') for i in range(24)}
@@ -458,8 +402,9 @@ def test_marked_tokens_are_added_up(show: NewHarness) -> None:
     expect(harness.strip.locator(".legend")).to_contain_text("faded: taken away or not seen")
 
 
-def test_a_long_touch_marks_and_a_short_one_picks(show: NewHarness) -> None:
+def test_a_long_touch_marks_and_a_short_one_picks_and_draws_no_box(show: NewComponents) -> None:
     harness = show("small", viewport={"width": 390, "height": 1800}, has_touch=True, is_mobile=True)
+    assert harness.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     box = harness.strip.locator('.chip[data-index="9"]').bounding_box()
     assert box is not None
     touch = harness.page.context.new_cdp_session(harness.page)
@@ -469,96 +414,6 @@ def test_a_long_touch_marks_and_a_short_one_picks(show: NewHarness) -> None:
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     harness.strip.locator('.chip[data-index="10"]').tap()
     harness.wait_said("pick", 10)
-    assert [name for name, _ in harness.said()] == ["mark", "pick"]
-
-
-# 6. What Python is given.
-
-
-def draw_map(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[dict[str, Any], list[object]]:
-    """What matrix() hands to the browser's side, and what its callbacks get."""
-    mounted: dict[str, Any] = {}
-    got: list[object] = []
-    monkeypatch.setattr(maps, "_mount", lambda **given: mounted.update(given))
-    given = {
-        "values": np.array([[0.5, np.nan], [0.25, 0.75]], np.float32),
-        "key": "map",
-        "row_labels": ["a", "b"],
-        "col_labels": ["a", "b"],
-        "row_axis": "query",
-        "col_axis": "key",
-        "value_name": "attention",
-        "palettes": SEQUENTIAL,
-        "low": 0.0,
-        "high": 1.0,
-        "selected": None,
-        "label": "",
-        "on_pick": lambda row, col: got.append((row, col)),
-        "on_window": got.append,
-        "on_box": got.append,
-    }
-    maps.matrix(**{**given, **changes})
-    return mounted, got
-
-
-MISFITS = {
-    "values: two dimensions": {"values": np.zeros(3)},
-    "neither empty": {"values": np.zeros((0, 2))},
-    "2 x 2 values, but 1 row": {"row_labels": ["a"]},
-    "shape: 1 to 4096": {"shape": (2, 5000)},
-    "values: 3 x 2 expected": {"shape": (3, 2)},
-    "values: 1 x 2 expected for the window (0, 2, 0, 2) in blocks of 2 x 1": {"pool": (2, 1)},
-    "pool: two sizes": {"pool": (0, 1)},
-    "window: row0 < row1": {"window": (0, 2, 1, 1)},
-    "zoom: row0 < row1": {"zoom": (0, 2, 0, 3)},
-    "box: row0 < row1": {"box": (2, 1, 0, 2)},
-    "box_value: a finite number": {"box_value": float("nan")},
-    "selected: (2, 0) is outside": {"selected": (2, 0)},
-    "row_units: 2 pairs": {"row_units": [(0, 1)]},
-    "col_units: 2 pairs": {"col_units": [(0, 1), (3, 2)]},
-    "scale: one of": {"scale": "cubic"},
-    "must be finite": {"high": float("inf")},
-    "palettes": {"palettes": {"light": ["red"], "dark": ["#000000"]}},
-}
-
-
-@pytest.mark.parametrize("words", MISFITS)
-def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(words)):
-        draw_map(monkeypatch, **MISFITS[words])
-
-
-def test_callbacks_are_given_only_what_the_map_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    mounted, got = draw_map(monkeypatch)
-    sent: dict[str, Any] = {}
-    monkeypatch.setattr(maps, "sent", lambda key, trigger: sent)
-    forged: list[dict[str, Any]] = [
-        {},
-        {"row": 0, "col": 1},  # NaN: no cell
-        {"row": 2, "col": 0},
-        {"row": True, "col": 0},
-        {"row": "0", "col": 0},
-        {"window": [0, 3, 0, 2], "box": [0, 0, 0, 1]},
-        {"window": [0, 1], "box": "<b>"},
-        {"window": [0, 1.5, 0, 1], "box": [False, True, False, True]},
-    ]
-    for value in forged:
-        sent.clear()
-        sent.update(value)
-        for name in ("pick", "window", "box"):
-            mounted[f"on_{name}_change"]()
-    assert got == []
-    sent.clear()
-    sent.update({"row": 1, "col": 0, "window": None, "box": [0, 1, 0, 2]})
-    for name in ("pick", "window", "box"):
-        mounted[f"on_{name}_change"]()
-    assert got == [(1, 0), None, (0, 1, 0, 2)]
-
-
-def test_a_block_is_not_picked_but_a_single_cell_of_a_part_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    part = {"shape": (8, 8), "row_labels": list("abcdefgh"), "col_labels": list("abcdefgh")}
-    for change, wanted in (({"window": (4, 6, 2, 4)}, [(5, 2)]), ({"window": (4, 8, 2, 6), "pool": (2, 2)}, [])):
-        mounted, got = draw_map(monkeypatch, **part, **change)
-        monkeypatch.setattr(maps, "sent", lambda key, trigger: {"row": 5, "col": 2})
-        mounted["on_pick_change"]()
-        assert got == wanted
+    harness.page.touchscreen.tap(*harness.at(10, 6))
+    harness.wait_said("pick", [10, 6])
+    assert [name for name, _ in harness.said()] == ["mark", "pick", "pick"]

@@ -1,23 +1,19 @@
 """The flow graph by itself, on graphs of numpy's: what it draws, reads, picks, plays and saves is what it was given."""
 
-import json
 import re
-import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from driving import FIRST_PICTURE, Watch, running_app
+from conftest import NewTab
 from harness_data import HOSTILE_LABELS
 from harness_flow import flow_of
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
+from tabs import Harness
 
-HARNESS = "tests/browser/harness_components.py"
 SVG = "{http://www.w3.org/2000/svg}"
-SECONDS = 30
 PLACES = """(root, nodes) => nodes.map(([level, column]) => {
   const { x, y } = root.nodeCenter(level, column);
   return [x, y];
@@ -40,28 +36,23 @@ PARTS = """(root, ms) => new Promise(done => {
 })"""
 
 
-class Flow:
+class Flow(Harness):
     """The harness page with one graph, in one tab."""
 
-    def __init__(self, page: Page, case: str) -> None:
-        self.page, self.graph = page, flow_of(case)
-        self.root = page.locator('[data-testid="flow-graph"]')
+    def __init__(self, page: Page, url: str) -> None:
+        super().__init__(page, url)
+        self.root = self.part("flow-graph")
         self.readout = self.root.locator(".readout")
         self.stage = self.root.get_by_role("application")
         self.play = self.root.get_by_role("button", name="Play layer by layer")
         self.pause = self.root.get_by_role("button", name="Pause")
         self.slider = self.root.get_by_role("slider", name="Levels shown")
-        self.said_line = page.get_by_test_id("stText")
 
-    def wait_said(self, name: str, value: object) -> None:
-        expect(self.said_line).to_have_text(re.compile(re.escape(json.dumps([name, value]) + "]") + "$"))
-        self.page.wait_for_function("document.querySelector('.stApp').dataset.testScriptState === 'notRunning'")
-
-    def until(self, holds: Callable[[], bool]) -> None:
-        end = time.monotonic() + SECONDS
-        while not holds():
-            assert time.monotonic() < end
-            self.page.wait_for_timeout(50)
+    def show(self, case: str) -> "Flow":
+        self.graph = flow_of(case)
+        self.open(case=case)
+        self.until(lambda: self.root.evaluate("root => !!root.redraw && root.dataset.step > 0"))
+        return self
 
     def step(self) -> int:
         return int(self.root.get_attribute("data-step") or 0)
@@ -111,46 +102,10 @@ def distances(point: np.ndarray, lines: np.ndarray) -> np.ndarray:
 NewFlow = Callable[..., Flow]
 
 
-@pytest.fixture(scope="module")
-def harness_url() -> Iterator[str]:
-    with running_app(HARNESS) as url:
-        yield url
-
-
-@pytest.fixture(autouse=True)
-def new_context() -> None:
-    """Stands in for the directory's own, which starts the whole app."""
-
-
-@pytest.fixture(scope="module")
-def show(chromium: Browser, harness_url: str) -> Iterator[NewFlow]:
-    """show(case, width, motion): the harness page with this graph, the same page for all tests that ask for it.
-
-    No page may complain or ask anybody else.
-    """
-    watched: list[tuple[BrowserContext, Watch]] = []
-
-    @cache
-    def make(case: str, width: int = 1280, motion: str = "no-preference") -> Flow:
-        context = chromium.new_context(
-            viewport={"width": width, "height": 1000},
-            color_scheme="light",
-            reduced_motion=motion,  # type: ignore[arg-type]
-        )
-        context.set_default_timeout(SECONDS * 1000)
-        watched.append((context, Watch(context, harness_url)))
-        flow = Flow(context.new_page(), case)
-        flow.page.goto(f"{harness_url}/?case={case}")
-        flow.said_line.wait_for(timeout=FIRST_PICTURE)
-        flow.page.wait_for_function("document.querySelector('.stApp').dataset.testScriptState === 'notRunning'")
-        flow.until(lambda: flow.root.evaluate("root => !!root.redraw && root.dataset.step > 0"))
-        return flow
-
-    yield make
-    for context, _ in watched:
-        context.close()
-    assert [words for _, watch in watched for words in watch.complaints] == []
-    assert [stray for _, watch in watched for stray in watch.strays] == []
+@pytest.fixture
+def show(tab: NewTab, harness_url: str) -> NewFlow:
+    """show(case, **context options): a tab with the harness page of this graph."""
+    return lambda case, **options: Flow(tab(harness_url, **options), harness_url).show(case)
 
 
 @pytest.mark.parametrize("case", ["flow", "flow-source"])
@@ -169,7 +124,7 @@ def test_edges_have_ink_and_read_as_the_graph_says(show: NewFlow, case: str) -> 
         assert float(said.rsplit(" ", 1)[1]) == pytest.approx(edge.mass, abs=6e-5)
 
 
-def test_a_kept_edge_and_attention_to_oneself_are_told_apart(show: NewFlow) -> None:
+def test_kept_edges_attention_to_oneself_and_nodes_read_as_the_graph_says(show: NewFlow) -> None:
     flow = show("flow")
     lower, upper = flow.centers([(3, 13), (4, 13)])
     edges = flow.graph.edges[(flow.graph.edges.end_level == 4) & (flow.graph.edges.start == 13)].set_index("kind")
@@ -179,9 +134,6 @@ def test_a_kept_edge_and_attention_to_oneself_are_told_apart(show: NewFlow) -> N
     said = flow.read(x + 15, y, "L3: query")
     assert said.endswith(f"mass {edges.mass['attention']:.4f}")
 
-
-def test_a_node_reads_its_mass_and_its_edges(show: NewFlow) -> None:
-    flow = show("flow")
     edges = flow.graph.edges
     for level, column in [(4, 13), (3, 13), (0, 0)]:
         said = flow.read(*flow.centers([(level, column)])[0], re.escape(f"{flow.graph.levels[level]}, {column} "))
@@ -225,7 +177,7 @@ def test_a_place_without_mass_can_become_the_target_but_a_kept_edge_opens_nothin
     flow.page.mouse.click(*(0.4 * lower + 0.6 * upper))
     flow.page.mouse.click(*flow.centers([(4, 6)])[0])
     flow.wait_said("node", [4, 6])
-    assert [name for name, _ in json.loads(flow.said_line.inner_text())[-2:]] == ["node", "node"]
+    assert [name for name, _ in flow.said()[-2:]] == ["node", "node"]
 
 
 def test_the_keyboard_walks_over_nodes_and_along_edges(show: NewFlow) -> None:
@@ -258,31 +210,29 @@ def test_the_keyboard_walks_over_nodes_and_along_edges(show: NewFlow) -> None:
     expect(live).to_have_text(re.compile(f"^after layer 2, {re.escape(flow.token(int(own.iloc[1].start)))}"))
 
 
-def test_playing_reveals_from_the_target_down_and_stops_at_a_level(show: NewFlow) -> None:
+def test_playing_reveals_from_the_target_down_and_stops_and_the_slider_hides(show: NewFlow) -> None:
     flow = show("flow")
     (x1, y1), (x2, y2) = flow.centers([(0, 13), (1, 13)])
     lowest = [[x1, y1], [x2, y2]]
     assert flow.root.evaluate(INK, lowest)
     flow.root.get_by_role("combobox", name="Speed").select_option("4")
     flow.play.click()
-    flow.until(lambda: flow.step() == 1)
-    assert not flow.root.evaluate(INK, lowest)
-    flow.until(lambda: flow.step() == 2)
+    flow.until(lambda: flow.step() >= 1)
+    flow.until(lambda: not flow.root.evaluate(INK, lowest))
+    flow.until(lambda: flow.step() >= 2)
     flow.pause.click()
     stopped = flow.root.evaluate("root => root.shown()")
     assert stopped["part"] == 0
     assert stopped["step"] < 4
-    flow.page.wait_for_timeout(500)
+    flow.page.wait_for_timeout(500)  # two steps: that nothing comes cannot be waited for
     assert flow.root.evaluate("root => root.shown()") == stopped
     down_to = flow.graph.levels[4 - stopped["step"]]
-    assert flow.slider.get_attribute("aria-valuetext") == f"down to {down_to}"
+    expect(flow.slider).to_have_attribute("aria-valuetext", f"down to {down_to}")
     flow.play.click()
     flow.until(lambda: flow.step() == 4 and flow.root.get_attribute("data-playing") == "false")
-    assert flow.root.evaluate(INK, lowest)
+    flow.until(lambda: bool(flow.root.evaluate(INK, lowest)))
 
-
-def test_the_slider_shows_a_level_and_hides_what_is_below_from_the_pointer(show: NewFlow) -> None:
-    flow = show("flow")
+    # What the slider hides the pointer does not find.
     flow.slider.press("Home")
     flow.slider.press("ArrowRight")
     expect(flow.slider).to_have_attribute("aria-valuetext", "down to after layer 2")
@@ -293,14 +243,15 @@ def test_the_slider_shows_a_level_and_hides_what_is_below_from_the_pointer(show:
     flow.read(*((lower + upper) / 2), "L2: ")
 
 
-@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
-def test_edges_grow_unless_less_motion_is_asked_for(show: NewFlow, motion: str) -> None:
-    flow = show("flow", motion=motion)
-    flow.play.click()
-    parts = flow.root.evaluate(PARTS, 1500)
-    assert any(0 < part < 1 for part in parts) == (motion == "no-preference")
-    flow.slider.press("End")
-    expect(flow.play).to_be_visible()
+def test_edges_grow_unless_less_motion_is_asked_for(show: NewFlow) -> None:
+    flow = show("flow", reduced_motion="reduce")
+    for motion in ("reduce", "no-preference"):
+        flow.page.emulate_media(reduced_motion=motion)
+        flow.play.click()
+        parts = flow.root.evaluate(PARTS, 700)  # some of the steps
+        flow.slider.press("End")
+        expect(flow.play).to_be_visible()
+        assert any(0 < part < 1 for part in parts) == (motion == "no-preference")
 
 
 def test_a_large_graph_is_drawn_whole_and_read_in_place(show: NewFlow) -> None:
@@ -313,7 +264,7 @@ def test_a_large_graph_is_drawn_whole_and_read_in_place(show: NewFlow) -> None:
 
 
 def test_a_narrow_page_scrolls_the_graph_and_starts_at_the_target(show: NewFlow) -> None:
-    flow = show("flow-long", width=390)
+    flow = show("flow-long", viewport={"width": 390, "height": 1000})
     assert flow.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert flow.stage.evaluate("stage => stage.scrollWidth > stage.clientWidth && stage.scrollLeft > 0")
     (x, y), *_ = flow.centers([(6, 119)])
@@ -329,9 +280,7 @@ def test_hostile_labels_stay_text_also_in_the_files(show: NewFlow, tmp_path: Pat
     flow.root.locator("summary").click()
     expect(flow.root.locator("tbody tr")).to_have_count(60)
     for kind in ("PNG", "SVG"):
-        with flow.page.expect_download() as download:
-            flow.root.get_by_role("button", name=f"Save this picture as {kind}").click()
-        download.value.save_as(tmp_path / kind)
+        flow.saved(flow.root.get_by_role("button", name=f"Save this picture as {kind}"), tmp_path / kind)
     assert (tmp_path / "PNG").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     nodes = list(ET.fromstring((tmp_path / "SVG").read_text("utf-8")).iter())
     assert {node.tag for node in nodes} <= {f"{SVG}{tag}" for tag in ("svg", "g", "clipPath", "path", "rect", "text")}
