@@ -18,6 +18,8 @@ st.navigation(
         st.Page("pages/generation.py", title="Generation", icon=":material/edit_note:"),
         st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
         st.Page("pages/bertviz_views.py", title="BertViz", icon=":material/hub:", url_path="bertviz"),
+        st.Page("pages/highlights.py", title="Highlights", icon=":material/ink_highlighter:"),
+        st.Page("pages/steering.py", title="Steering", icon=":material/explore_nearby:"),
     ],
     position="top",
 ).run()

@@ -14,6 +14,7 @@ from attnviz.ui.ablation.many import MANY, many_prompts
 from attnviz.ui.ablation.overview import against_attention, overview
 from attnviz.ui.ablation.pruning import PRUNING, pruning
 from attnviz.ui.ablation.running import SWEEP
+from attnviz.ui.ablation.several_donors import several_donors
 from attnviz.ui.page import focus_on, open_page, traced
 from attnviz.ui.views import site_picker
 
@@ -31,6 +32,7 @@ try:
     beside(subject, known)
     many_prompts(subject)
     believing(subject)
+    several_donors(subject)
     pruning(subject)
     baked(subject)
     if known is not None and known.n_reached:

@@ -25,7 +25,8 @@ from attnviz.layout import main_output, probe, probe_inputs
 from attnviz.models import Model
 from attnviz.watching import tolerance
 
-_LIMITS = {torch.float64: 1e-6, torch.float32: 1e-3}  # of logits; narrower dtypes by `attnviz.watching.tolerance`
+# Of the largest output, or of 1 where that is smaller; narrower dtypes by `attnviz.watching.tolerance`.
+_LIMITS = {torch.float64: 1e-6, torch.float32: 1e-3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +51,9 @@ def bake(model: Model, scales: ScaleHeads | Mapping[Head, float], *, folder: str
     scales   0 takes a head out of the sum (its weights stay in the file, as zeros); 1 changes nothing
     folder   where to save it, empty or new: an ordinary checkpoint, with the tokenizer, for `from_pretrained`
     raises   Unsupported where the output projection does not read the heads as they are, where layers share one and
-             scales differ, or where the copy does not compute what the edit does; InputError for scales at positions
-             or a folder that holds files; HeadError. The copy takes the memory of a second model.
+             scales differ, or where the copy does not compute what the edit does (they differ by more than 1e-3 of
+             the largest output in float32, 1e-6 in float64); InputError for scales at positions or a folder that
+             holds files; HeadError. The copy takes the memory of a second model.
     """
     edit = scales if isinstance(scales, ScaleHeads) else ScaleHeads(scales)
     if edit.positions is not None:

@@ -71,8 +71,12 @@ class Averaged:
 
     @classmethod
     def of(cls, sweeps: Sequence[Sweep], site: str | None = None) -> Averaged:
-        """Of sweeps that differ in their text alone; `site` in place of the one that they show."""
+        """Of sweeps that differ in their text alone; `site` in place of the one that they show.
+
+        raises   InputError where their outcomes have different units
+        """
         first = sweeps[0]
+        one_unit(one.unit for one in sweeps)
         by_site = {place: np.stack([one.found[place] for one in sweeps]) for place in first.found}
         several = len({one.metric for one in sweeps}) > 1
         metric = f"outcome of each text ({first.unit})" if several else first.metric
@@ -86,17 +90,17 @@ class Averaged:
 
     @property
     def low(self) -> npt.NDArray[np.float64]:
-        return self.mean - _half_width(self.by_site[self.site])
+        return self.mean - half_width(self.by_site[self.site])
 
     @property
     def high(self) -> npt.NDArray[np.float64]:
-        return self.mean + _half_width(self.by_site[self.site])
+        return self.mean + half_width(self.by_site[self.site])
 
     def frame(self) -> pd.DataFrame:
         """Columns site, layer, head (or group; none for layers), effect, low, high, n_texts, metric."""
         rows = []
         for site, effects in self.by_site.items():
-            mean, half = effects.mean(0), _half_width(effects)
+            mean, half = effects.mean(0), half_width(effects)
             for layer, head in np.argwhere(np.isfinite(mean)).tolist():
                 value, width = float(mean[layer, head]), float(half[layer, head])
                 rows.append((site, layer, head, value, value - width, value + width, len(effects), self.metric))
@@ -120,11 +124,13 @@ def over_texts(
     estimate   `screen` each text in place of a sweep: first order only, and many times faster
     progress   called with (texts done, texts in all) after each; raise from it to stop
     options    those of `sweep`, the same for every text
-    raises     InputError for no case; what a case raises, with its number
+    raises     InputError for no case, or for outcomes in different units (some cases with a foil and some without);
+               what a case raises, with its number
     """
     given = list(cases)
     if not given:
         raise InputError("A mean over texts needs at least one case.")
+    one_unit(case.metric.unit for case in given)
     found: list[Sweep] = []
     for number, case in enumerate(given, 1):
         if how == "resample" and not case.corrupted:
@@ -140,11 +146,23 @@ def over_texts(
     return Averaged.of(found)
 
 
-def _half_width(effects: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    n = len(effects)
+def one_unit(units: Iterable[str]) -> str:
+    """The unit of all of these; InputError where there are several."""
+    named = sorted(set(units))
+    if len(named) > 1:
+        raise InputError(
+            f"Outcomes in {' and in '.join(unit or 'no unit' for unit in named)} cannot be averaged or set side by "
+            "side: measure all texts by one metric, and give every case a foil or none."
+        )
+    return named[0]
+
+
+def half_width(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """[text, ...] -> [...]: half of the 95% interval of the mean over texts (Student's t); NaN for a single text."""
+    n = len(values)
     if n < 2:
-        return np.full(effects.shape[1:], np.nan)
-    return effects.std(0, ddof=1) / np.sqrt(n) * float(stats.t.ppf((1 + _LEVEL) / 2, n - 1))
+        return np.full(values.shape[1:], np.nan)
+    return values.std(0, ddof=1) / np.sqrt(n) * float(stats.t.ppf((1 + _LEVEL) / 2, n - 1))
 
 
 def read_cases(path: str | Path) -> list[Case]:

@@ -23,10 +23,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from attnviz.ablation.asked import IN_WORDS, How
-from attnviz.ablation.cases import Case
+from attnviz.ablation.cases import Case, one_unit
 from attnviz.ablation.held import Removal
 from attnviz.ablation.swapping import propose_donor
 from attnviz.ablation.sweep import sweep
+from attnviz.ablation.telling import Told, not_stopped
 from attnviz.edits import Edit, Head, ResampleHeads, ZeroHeads
 from attnviz.errors import HeadError, InputError
 from attnviz.metrics import Metric
@@ -35,6 +36,7 @@ from attnviz.tap import Progress
 
 Heads = Head | Sequence[Head]
 Doubles = npt.NDArray[np.float64]
+MIDDLE = 0.95  # of the controls, which an effect has to lie beyond
 HOWS: tuple[How, ...] = ("zero", "mean", "resample")
 
 
@@ -62,7 +64,7 @@ class Table:
     def names(self) -> tuple[str, ...]:
         return tuple(" + ".join(map(str, heads)) for heads in self.heads)
 
-    def middle(self, share: float = 0.95) -> tuple[Doubles, Doubles]:
+    def middle(self, share: float = MIDDLE) -> tuple[Doubles, Doubles]:
         """(low, high), [how, prompt]: between them lies the middle `share` of the rows; for fewer than 2 / (1 - share)
         rows that is all of them."""
         tail = (1 - share) / 2
@@ -101,9 +103,10 @@ def table(
     heads      each a Head, or several that are removed together
     metric     None: each case's own
     texts      reference texts of the mean; None: the clean and the donor texts of all cases
-    progress   called with (prompts times methods done, in all); raise from it to stop
+    progress   called with (effects known, in all), in the middle of a sweep too; raise from it to stop
     options    those of `sweep` and `Model.measure`, the same for every text: target
-    raises     InputError for no case or no head, or a text that has no donor; as `sweep`
+    raises     InputError for no case or no head, a text that has no donor, or outcomes in different units (some cases
+               with a foil and some without); as `sweep`
     """
     asked, rows = [_case(case, model, hows) for case in cases], [_set(one) for one in heads]
     if not asked or not rows or not hows:
@@ -117,17 +120,21 @@ def table(
     if metric is None and not all(case.answer for case in asked):
         raise InputError("Texts bring no outcome of their own: give a metric, or Cases with answers.")
     outcomes = [metric or case.metric for case in asked]
-    measured = any(len(row) > 1 for row in rows) or not all(outcome.batched for outcome in outcomes)
-    mean = Removal.of(model, references if "mean" in hows and measured else None)
+    unit = one_unit(outcome.unit for outcome in outcomes)
+    told = Told(progress, effects.size)
+    mean = Removal.of(model, references if "mean" in hows else None)
     for p, (case, outcome) in enumerate(zip(asked, outcomes, strict=True)):
         baseline.append(model.measure(outcome, case.clean, **options))
         for h, how in enumerate(hows):
             extra: dict[str, Any] = {"donor": case.corrupted} if how == "resample" else {}
-            extra |= {"texts": references} if how == "mean" else {}
+            extra |= {"texts": references if options.get("edits") else mean} if how == "mean" else {}
             # What is generated is measured a row at a time: no sweep takes it.
             single = [row[0] for row in rows if len(row) == 1] if outcome.batched else []
             if single:
-                swept = sweep(model, case.clean, outcome, how=how, heads=single, **extra, **options)
+                within = told.within(len(single))
+                swept = sweep(model, case.clean, outcome, how=how, heads=single, progress=within, **extra, **options)
+                not_stopped(swept.complete)
+                told.add(len(single))
                 noise = float(np.fmax(noise, swept.noise))
             for n, row in enumerate(rows):
                 if single and len(row) == 1:
@@ -135,10 +142,9 @@ def table(
                 else:
                     edits = _edits(row, how, case.corrupted, mean)
                     effects[n, h, p] = model.measure(outcome, case.clean, edits=edits, **options) - baseline[-1]
-            if progress is not None:
-                progress(p * len(hows) + h + 1, len(asked) * len(hows))
+                    told.add()
     titles = {outcome.title for outcome in outcomes}
-    title = titles.pop() if len(titles) == 1 else f"outcome of each prompt ({outcomes[0].unit})"
+    title = titles.pop() if len(titles) == 1 else f"outcome of each prompt ({unit})"
     prompts = tuple(case.clean for case in asked)
     return Table(tuple(rows), tuple(hows), prompts, effects, np.array(baseline), noise, title)
 
@@ -211,9 +217,10 @@ def donors(model: Model, case: Case, heads: Iterable[Heads], texts: Sequence[str
 class Interaction:
     """A set's effect against the sum of its members', [how, prompt] each.
 
-    Beyond the sum, and of its sign: the members stand in for one another (self-repair; McGrath et al. 2023, arXiv
-    2307.15771), so that single effects say too little. Short of it: they count some of the same thing twice, as heads
-    do of which one reads the other.
+    Beyond the sum, and of its sign: the members may stand in for one another (self-repair; McGrath et al. 2023, arXiv
+    2307.15771), so that single effects say too little. Short of it: they may count some of the same thing twice, as
+    heads do of which one reads the other. But an outcome that bends (KL, a loss, a probability) does not add up even
+    over heads that never meet: read that off a difference of logits, or not at all.
     """
 
     together: Doubles

@@ -41,6 +41,20 @@ class Unit:
     heads: tuple[int, ...]
 
 
+def stand_in(instead: Outputs, place: Place, shape: Sequence[int]) -> torch.Tensor:
+    """What stands in for the heads of a block whose output is [query, head, d_head]: of its first queries, or of all.
+
+    raises   Unsupported where it is of more queries, or of other heads
+    """
+    values = instead[place]
+    if len(values) > shape[0] or tuple(values.shape[1:]) != tuple(shape[1:]):
+        raise Unsupported(
+            f"At {place.site} layer {place.layer} the run gives heads of shape {tuple(shape)}, and what stands in for "
+            f"them is {tuple(values.shape)}: this model can be ablated by how='zero' alone."
+        )
+    return values
+
+
 class Rows(Edit):
     """Other heads replaced in each row of a batch, by zeros or by what stands in for them.
 
@@ -67,7 +81,7 @@ class Rows(Edit):
         if self._instead is None:
             edited[rows, :, heads] = 0.0
         else:
-            values = self._instead[place][:, heads].transpose(0, 1)
+            values = stand_in(self._instead, place, z.shape[1:])[:, heads].transpose(0, 1)
             edited[rows, : values.shape[1], heads] = values
         return edited
 

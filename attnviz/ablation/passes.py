@@ -21,9 +21,14 @@ HALF = "Small effects may have the wrong sign in half precision: load the model 
 
 
 def last_logits(asked: Asked) -> dict[str, Any]:
-    """The run's inputs, asking for no more logits than the outcome reads where the model lets one ask."""
+    """The run's inputs, asking for no more logits than the outcome reads where the model lets one ask.
+
+    A model whose layers are no chain is asked for all of them: Gemma 4, asked for fewer, also runs some of its layers
+    on the last queries alone.
+    """
     inputs = asked.inputs
-    if asked.outcome.n_last and "logits_to_keep" in inspect.signature(asked.model.hf_model.forward).parameters:
+    may = isinstance(layers_of(asked.model), Layers) and asked.outcome.n_last
+    if may and "logits_to_keep" in inspect.signature(asked.model.hf_model.forward).parameters:
         inputs["logits_to_keep"] = asked.outcome.n_last
     return inputs
 
@@ -60,7 +65,7 @@ class Passes:
             try:
                 growing = Growing(model, layers, Clean.of(layers, visits), asked.instead, asked.edits)
             except Unsupported as error:
-                reason = str(error)
+                reason, inputs = str(error), asked.inputs
         head_last = growing is not None and growing.layers.tail == "logits"
         n_given = inputs.get("logits_to_keep", len(outcome.plan.ids)) if model.has_vocabulary else 0
         budget = Budget.of(

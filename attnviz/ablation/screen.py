@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from attnviz.ablation.asked import Asked, Question
+from attnviz.ablation.growing import stand_in
 from attnviz.ablation.passes import HALF, last_logits
 from attnviz.ablation.sweep import Sweep, swept
 from attnviz.edits import Head
@@ -62,7 +63,8 @@ def screen(
     for (place, z), slope in zip(call.z.items(), slopes, strict=True):
         change = -z[0].detach().float()
         if asked.instead is not None:
-            change = asked.instead[place].float() + change[: len(asked.instead[place])]
+            values = stand_in(asked.instead, place, z.shape[1:])
+            change = values.float() + change[: len(values)]
         # The last decoder block's other positions, say, may not reach the outcome at all.
         flow = torch.zeros_like(z[0]) if slope is None else slope[0]
         by_head[place] = (change * flow[: len(change)].float()).sum((0, 2)).tolist()

@@ -3,7 +3,8 @@
 1. The clean run is made once; its layers' states are kept.
 2. How many rows fit into the memory allowed, and into the processor's cache, is worked out before anything is run.
 3. The growing pass (`attnviz.ablation.growing`) runs the rows in batches, and can be left after any layer: `pieces`
-   gives what is known so far before half a second is over, and begins where another sweep of the same run ended.
+   gives what is known so far, by default with the aim of twice a second or oftener (a slow layer takes what it takes),
+   and begins where another sweep of the same run ended.
 
 A model whose layers cannot be called by themselves runs whole, one row a head, and the sweep's note says so.
 An effect is about this text and this way of ablating. A small one does not mean that a head does nothing: later heads
@@ -184,8 +185,9 @@ def pieces(
         return swept(asked, known, passes.baseline, float(noise), n_units, note=passes.note, budget=budget)
 
     if left and np.isnan(noise):
-        # Unedited copies, from the bottom and from the middle up.
-        copies = [Unit(left[0].place, ()), Unit(left[len(left) // 2].place, ())]
+        # Unedited copies, from the lowest place and from the middle up, whatever the order.
+        upwards = [unit for unit in asked.all_units(None) if unit in set(left)]
+        copies = [Unit(upwards[n].place, ()) for n in (0, len(left) // 2)]
         left = [copies[0], *left[: len(left) // 2], copies[1], *left[len(left) // 2 :]]
     worked, work = 0, passes.work(left)
     last = time.perf_counter()

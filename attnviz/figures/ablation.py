@@ -19,7 +19,7 @@ from attnviz.figures.palette import CATEGORICAL, Theme, diverging_colorscale
 _NAMED = 8  # heads of a scatter that are named: those farthest out
 _HEIGHT = 440
 ONE_TEXT = "One text is one text: a head is important only where several texts and methods agree."
-CORNERS = ("looks much, matters little", "matters, looks elsewhere", "looks much and matters")
+CORNERS = ("looks much, small effect here", "large effect here, looks elsewhere", "looks much, large effect here")
 
 
 def effects(sweep: Sweep, site: str | None = None) -> npt.NDArray[np.float64]:
@@ -209,9 +209,23 @@ def control_dots(rows: Table, controls: Table, *, theme: Theme = "light", title:
     words = [f"{rows.hows[h]}<br>prompt {p + 1}" if several else rows.hows[h] for h, p in columns]
     figure.update_xaxes(tickvals=list(range(len(columns))), ticktext=words, showgrid=False, zeroline=False)
     figure.update_yaxes(title="effect", gridcolor=NO_VALUE[theme], zerolinecolor=NO_VALUE[theme])
-    note = f"{len(controls.heads)} random sets of as many heads of the same layers; the band is their middle 95%."
+    note = f"{sets_words(controls, rows)}; the band is {band_words(controls)}."
     framed(figure, title or f"Against random heads: change in {rows.metric}", (note,), theme)
     return figure.update_layout(height=360, legend={"orientation": "h", "y": -0.3})
+
+
+def sets_words(controls: Table, rows: Table) -> str:
+    """How many random sets there are, and of which heads."""
+    layers = [sorted((head.site or "", head.layer) for head in heads) for heads in (*controls.heads, rows.heads[0])]
+    where = "the same layers" if all(one == layers[-1] for one in layers) else "any layers"
+    return f"{len(controls.heads)} random sets of as many heads of {where}"
+
+
+def band_words(controls: Table) -> str:
+    """What the band is that `Table.middle` gives."""
+    low, high = controls.middle()
+    whole = np.array_equal([low, high], [controls.effects.min(0), controls.effects.max(0)])
+    return "their whole range" if whole else "the middle 95% of them"
 
 
 def _titled(sweep: Sweep) -> str:

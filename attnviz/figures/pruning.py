@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
-from scipy import stats
 
 from attnviz.ablation import Curve
 from attnviz.errors import InputError
@@ -15,18 +14,8 @@ from attnviz.figures.drawing import INK, NO_VALUE, framed
 from attnviz.figures.labels import plain
 from attnviz.figures.palette import CATEGORICAL, Theme
 
-_LEVEL = 0.95
 _HEIGHT, _WITH_TIME = 420, 600
 _MAIN, _TIME = [0.4, 1.0], [0.0, 0.24]  # of the height, where time is drawn below
-
-
-def interval(curve: Curve) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(low, high), [step]: the 95% interval of the mean over texts (Student's t); NaN for a single text."""
-    n = curve.values.shape[1]
-    if n < 2:
-        return np.full(len(curve.removed), np.nan), np.full(len(curve.removed), np.nan)
-    half = curve.values.std(1, ddof=1) / np.sqrt(n) * float(stats.t.ppf((1 + _LEVEL) / 2, n - 1))
-    return curve.mean - half, curve.mean + half
 
 
 def was_timed(curve: Curve | None) -> bool:
@@ -72,7 +61,7 @@ def pruning_curve(
     words = (
         "Band: 95% interval of the mean over texts." if n > 1 else "One text, so there is no interval.",
         "Grey: the same number of heads, drawn at random." if controls else "",
-        "" if knee is not None else "No knee: the curve never lies on the untouched model's side of a straight line.",
+        f"No knee: {curve.no_knee}." if curve.no_knee else "",
     )
     framed(figure, title or curve.title[:1].upper() + curve.title[1:], (" ".join(filter(None, words)),), theme)
     return figure.update_layout(
@@ -81,7 +70,7 @@ def pruning_curve(
 
 
 def _drawn_curve(figure: go.Figure, curve: Curve, theme: Theme) -> None:
-    (low, high), color = interval(curve), CATEGORICAL[theme][0]
+    low, high, color = curve.low, curve.high, CATEGORICAL[theme][0]
     if np.isfinite(low).all():
         _band(figure, curve.removed, low, high, color, 0.18)
     said = []

@@ -86,7 +86,7 @@ class Words:
             covers = tuple(range(number, max(number + 1, min(following, bisect_left(starts, end)))))
             span = (starts[number], max(end, starts[number] + 1))
             inside = passage is None or (passage[0] <= span[0] and spans[number][1] <= passage[1])
-            if inside and not _is_punctuation(text[slice(*span)]):
+            if inside and not is_punctuation(text[slice(*span)]):
                 found.append((keys.labels[unit], covers, span, (a, b), unit))
         if not found:
             raise InputError("No word is left to compare: choose a longer passage, another query or other sinks.")
@@ -190,6 +190,7 @@ def _last_seen(trace: Trace, site: str | None, query: int | None, queries: Units
     return before + queries.spans[queries.at(checked_position(query, queries.n_tokens, "query"))][1] - 1
 
 
-def _is_punctuation(piece: str) -> bool:
+def is_punctuation(piece: str) -> bool:
+    """Whether nothing but punctuation and white space is in it."""
     own = piece.strip()
     return not own or all(unicodedata.category(character).startswith("P") for character in own)

@@ -75,8 +75,8 @@ class Selection:
                 whose map is shown clean and edited
     emphasised, ignored   positions that attention is steered to and away from; strength: what the others' scores are
                 multiplied by, before normalising; steered: the heads where, one of STEERED
-    study, gaze, course, feedback   keys of drafts (`attnviz.ui.drafts`): marked texts, reading data, examples of gates,
-                and what was said of predictions; "" before there are any
+    study, gaze, course, plan, feedback   keys of drafts (`attnviz.ui.drafts`): marked texts, reading data, examples of
+                gates, how attention is steered, and what was said of predictions; "" before there are any
     """
 
     model: str = ""
@@ -138,6 +138,7 @@ class Selection:
     study: str = ""
     gaze: str = ""
     course: str = ""
+    plan: str = ""
     feedback: str = ""
 
     @classmethod
@@ -211,6 +212,6 @@ _FIELDS: dict[str, address.Field] = {
     **{name: address.positions() for name in ("emphasised", "ignored")},
     "strength": address.fraction(0.001, 1.0),
     "steered": address.one_of(STEERED),
-    **dict.fromkeys(("study", "gaze", "course", "feedback"), _KEY),
+    **dict.fromkeys(("study", "gaze", "course", "plan", "feedback"), _KEY),
 }
 _DEFAULTS = {field.name: field.default for field in fields(Selection)}

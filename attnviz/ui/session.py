@@ -23,7 +23,7 @@ _ACTED, _LATE = "attnviz_acted", "attnviz_late_url"
 _PAGE, _ENDED, _LEFT = "attnviz_page", "attnviz_run_ended", "attnviz_left_urls"
 _LEFT_SECONDS = 10.0  # how long an address that was replaced is remembered
 _QUEUED_SECONDS = 0.5  # a run that starts so soon after another was asked for before that one ended
-DRAFTS = ("study", "gaze", "course", "feedback")  # fields of the Selection that hold keys of drafts
+DRAFTS = ("study", "gaze", "course", "plan", "feedback")  # fields of the Selection that hold keys of drafts
 TEXTS = ("text", "other", "second", "filling", "donor")  # and of texts
 _NO_PLACE: dict[str, Any] = {
     "query": None,

@@ -1,6 +1,5 @@
 """The Ablation page, run by Streamlit's own test harness."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ from attnviz import ablation
 from attnviz.ablation import Screened, Sweep
 from attnviz.edits import Head
 from attnviz.metrics import Similarity
-from attnviz.ui.ablation import asking, beside, chosen, finding, running
+from attnviz.ui.ablation import asking, beside, finding, running
 from attnviz.ui.ablation.subject import Subject
 from attnviz.ui.focus import fitted
 from attnviz.ui.jobs import Job
@@ -96,7 +95,7 @@ def test_every_head_is_measured_at_once_where_that_is_short(parameters: dict[str
 
 
 def test_the_set_is_measured_together_and_the_clean_run_stays_the_clean_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "AT_ONCE", 0.0)
+    monkeypatch.setattr(running, "BY_ITSELF", 0.0)
     test = opened(with_text=SHORT, heads="L23H3.L29H1", metric="kl")
     assert_fine(test)
     model, first = MODELS["smollm2"], measured(test)
@@ -106,6 +105,7 @@ def test_the_set_is_measured_together_and_the_clean_run_stays_the_clean_run(monk
     assert float(first["Edited"]) == pytest.approx(model.measure(attnviz.metrics.KL(), SHORT, edits=[edit]), abs=1e-4)
     assert "Clean run" in words(test)
     assert f"Edited run: L23H3, L29H1 taken from '{donor}'" in words(test)
+    assert "written with the heads back" in said(test)
     plain = model.trace(SHORT)
     clean = plain.predictions(-1, 8)["token"].tolist()
     assert predicted(test) == [clean, model.trace(SHORT, edits=[edit]).predictions(-1, 8)["token"].tolist()]
@@ -140,7 +140,7 @@ def test_moved_predictions_are_what_kl_says_at_each_position() -> None:
 
 
 def test_a_sweep_that_was_stopped_keeps_what_it_has_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "AT_ONCE", 0.0)
+    monkeypatch.setattr(running, "BY_ITSELF", 0.0)
     parameters = {"with_text": SENTENCE, "model": "minilm", "how": "zero"}
     test = opened(**parameters)
     assert_fine(test)
@@ -162,10 +162,13 @@ def test_a_sweep_that_was_stopped_keeps_what_it_has_and_goes_on(monkeypatch: pyt
     assert kept_sweep().n_reached == part.n_reached
     test.run()
     assert "24 of 72 heads are measured" in words(test)
+    assert "MB of memory, the model aside" in words(test)
+    assert "of the 24 measured so far" in said(test)
     test.button(key="ablation-run").click().run()
     assert_fine(test)
     whole = kept_sweep()
     assert whole.complete
+    assert "measured so far" not in said(test)
     there = np.isfinite(part.effects)
     assert np.array_equal(whole.effects[there], part.effects[there])
     assert np.allclose(whole.effects, effects.effects, atol=1e-5)
@@ -255,26 +258,7 @@ def test_presets_fill_the_set(preset: str) -> None:
         "random": lambda: [layer for layer, _ in heads] == [2, 2] and not set(before) & set(heads),
     }
     assert wanted[preset]()
-
-
-def test_random_sets_are_drawn_by_their_seed_from_the_same_layers() -> None:
-    every = [(layer, head) for layer in range(3) for head in range(4)]
-    mine = [(0, 1), (0, 2), (2, 3)]
-    drawn = chosen.alike(every, mine, 5)
-    assert drawn == chosen.alike(every, mine, 5)
-    assert sorted(layer for layer, _ in drawn) == [0, 0, 2]
-    assert not set(drawn) & set(mine)
-    assert len({tuple(chosen.alike(every, mine, seed)) for seed in range(20)}) > 2
-    whole = [(1, head) for head in range(4)]
-    assert chosen.alike(every, whole, 0) == whole  # there are no others
-
-
-def test_the_first_token_that_differs_is_marked_and_nothing_in_it_is_markup() -> None:
-    assert beside.common(("a", "b", "c"), ("a", "x")) == 1
-    assert beside.common(("a",), ("a", "b")) == 1
-    assert beside.marked(("a", "]b", "c"), 1) == r"a:orange-background[\]b]c"
-    assert beside.marked(("a",), 1) == "a"
-    assert beside.marked((), 0) == "nothing"
+    assert ("too few other heads to compare" in said(test)) == (preset == "rest")
 
 
 def test_small_changes_are_not_hidden_by_their_decimals() -> None:
@@ -293,7 +277,7 @@ def test_small_changes_are_not_hidden_by_their_decimals() -> None:
 def test_lines_of_python_make_the_pictures_again(parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     estimate = "chat" in parameters
     if estimate:
-        monkeypatch.setattr(running, "AT_ONCE", 0.0)
+        monkeypatch.setattr(running, "BY_ITSELF", 0.0)
     test = opened(**parameters)
     assert_fine(test)
     shown: list[go.Figure] = []
@@ -309,45 +293,6 @@ def test_lines_of_python_make_the_pictures_again(parameters: dict[str, str], mon
         for values in drawn
     )
     assert {figure.data[0].type for figure in shown} == {"heatmap", "bar", *["scatter"] * (not estimate)}
-
-
-def test_a_set_is_tried_by_every_method_against_random_heads() -> None:
-    test = opened(model="dates", with_text=DATE, heads="L1H1")
-    test.number_input(key="ablation-n").set_value(3).run()
-    assert "Not tried yet" in said(test)
-    test.button(key="ablation-controls").click().run()
-    assert_fine(test)
-    table = next(element.value for element in test.dataframe if "random_low" in element.value)
-    assert table["how"].tolist() == ["zero", "mean", "resample"]
-    assert (table["random_low"] <= table["random_high"]).all()
-    assert "Not shown to be important" in test.info[0].value
-    assert "three prompts" in test.info[0].value
-    (code,) = (block.value for block in test.code if "control_dots" in block.value)
-    assert "attnviz.ablation.band" in code
-
-
-def test_more_prompts_come_from_a_file_of_minimal_pairs() -> None:
-    cases = [
-        {
-            "clean": f"When {a} and {b} met, {b} gave a pen to",
-            "corrupted": f"When {a} and {b} met, {a} gave a pen to",
-            "answer": f" {a}",
-            "foil": f" {b}",
-        }
-        for a, b in (("Mary", "John"), ("Anna", "Paul"))
-    ]
-    test = opened(model="minilm", with_text=SENTENCE, heads="L3H3", how="zero")
-    test.number_input(key="ablation-n").set_value(2).run()
-    test.file_uploader(key="ablation-pairs").upload("a.jsonl", b'{"clean": 3}').run()
-    assert "line 1" in test.error[0].value
-    lines = "\n".join(json.dumps(case) for case in cases)
-    test.file_uploader(key="ablation-pairs").upload("b.jsonl", lines.encode()).run()
-    test.button(key="ablation-controls").click().run()
-    assert_fine(test)
-    table = next(element.value for element in test.dataframe if "random_low" in element.value)
-    assert table["prompt"].unique().tolist() == [SENTENCE, *(case["clean"] for case in cases)]
-    assert len(table) == 9
-    assert "three prompts" not in test.info[0].value
 
 
 def test_too_long_a_text_and_a_saved_trace_are_refused_with_a_sentence() -> None:

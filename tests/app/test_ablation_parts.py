@@ -11,9 +11,10 @@ from attnviz.ablation import Screened
 from attnviz.ablation.swapping import propose_foil
 from attnviz.edits import Head, MeanHeads
 from attnviz.figures.ablation import effect_map, estimate_scatter
-from attnviz.metrics import ExactMatch, LogitDiff
+from attnviz.metrics import ExactMatch, LogitDiff, LogProb
 from attnviz.ui.ablation import asking, finding, overview, running
-from attnviz.ui.ablation.subject import metric_of, parts_of
+from attnviz.ui.ablation.subject import Subject, metric_of, parts_of
+from attnviz.ui.focus import fitted
 from attnviz.ui.jobs import Job
 from attnviz.ui.selection import Selection
 from attnviz.ui.session import stores
@@ -55,7 +56,7 @@ def test_layers_are_cells_as_wide_as_a_row_and_all_their_heads_go_into_the_set()
 
 
 def test_groups_are_offered_where_heads_share_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "AT_ONCE", 0.0)
+    monkeypatch.setattr(running, "BY_ITSELF", 0.0)
     assert parts_of(MODELS["smollm2"], "decoder") == ("head", "group", "layer")
     assert parts_of(MODELS["minilm"], "encoder") == ("head", "layer")
     test = opened(with_text=SHORT, parts="group", how="zero")
@@ -99,8 +100,47 @@ def test_writing_for_every_head_is_refused_where_it_would_take_too_long(monkeypa
     assert "ablation-run" not in {button.key for button in test.button}
 
 
+@pytest.mark.parametrize(("seconds", "begins"), [(59.0, True), (61.0, False)])
+def test_a_sweep_of_up_to_a_minute_begins_by_itself(
+    seconds: float, begins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "seconds", lambda subject: seconds)
+    test = opened(model="dates", with_text=DATE, how="zero")
+    assert_fine(test)
+    found = [value for value in stores().traces._kept.values() if type(value) is ablation.Sweep]
+    assert [sweep.complete for sweep in found] == [True] * begins
+    assert ("ablation-run" in {button.key for button in test.button}) is not begins
+    asked = {key[-1]: value for key, value in stores().traces._kept.items() if isinstance(key, tuple)}
+    exact = ablation.sweep(MODELS["dates"], DATE, attnviz.metrics.Loss(), how="zero", **_reads(DATE))
+    assert asked["budget"] == exact.budget
+
+
+def _reads(text: str) -> dict[str, list[int]]:
+    return {"decoder_input_ids": MODELS["dates"].trace(text).input_ids}
+
+
+def test_maps_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    test = opened(model="dates", with_text=DATE, heads="L0H1", site="encoder", how="zero")
+    assert_fine(test)
+    monkeypatch.setattr(finding, "changed_patterns", None)  # what is kept is not made again
+    assert_fine(test.run())
+    assert test.selectbox(key="ablation-later").value
+
+
+def test_in_a_chat_reference_texts_stand_in_the_template_too() -> None:
+    model = MODELS["smollm2"]
+    trace = model.trace(SHORT, chat_template=True)
+    focus, _ = fitted(Selection(), trace)
+    subject = Subject("smollm2", model, trace, focus, LogProb(" pen"), "mean", "", ("A boat.",), True, ())
+    wanted = list(model.encode("A boat.", chat_template=True).ids)
+    assert len(wanted) > len(model.encode("A boat.").ids)
+    assert subject.question["texts"] == (wanted,)
+    held = finding.mean_of(subject, Job(lambda job: None))
+    assert held.texts == (wanted,)
+
+
 def test_a_name_is_compared_with_another_name_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "AT_ONCE", 0.0)
+    monkeypatch.setattr(running, "BY_ITSELF", 0.0)
     test = opened(with_text=GIVING)
     assert_fine(test)
     assert test.selectbox(key="ablation-foil").value == MODELS["smollm2"].ids_of(" John")[0]

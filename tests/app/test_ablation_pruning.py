@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("held_models")
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # lines of Python read the app's own texts from there
-    monkeypatch.setattr(running, "AT_ONCE", 0.0)
+    monkeypatch.setattr(running, "BY_ITSELF", 0.0)
     monkeypatch.setattr(asking, "FEW", 3)
     monkeypatch.setattr(pruning_plan, "COUNTS", (2,))
     for module in (pruning_plan, pruning_lines):
@@ -278,3 +278,12 @@ def test_a_table_tells_curve_random_orders_and_timed_steps_apart() -> None:
     assert table["mean"].tolist() == [*curve.mean, *other.mean, *curve.mean]
     assert table["low95"].isna().all()
     assert set(table["n_texts"]) == {1}
+
+
+def test_what_a_model_writes_is_pruned_in_random_orders_alone() -> None:
+    fields = {"texts": "This text", "controls": 0, "timed": False}
+    test = drawn(opened(fields, model="dates", with_text=DATE, metric="match", how="zero"))
+    curve = kept_curves()["random"]
+    assert curve.values[[0, -1], 0].tolist() == [1.0, 0.0]
+    assert test.segmented_control(key="ablation-pruning-order").options == ["At random"]
+    assert "heads leave at random only" in said(test)

@@ -65,6 +65,7 @@ SELECTIONS = st.builds(
     study=KEYS,
     gaze=KEYS,
     course=KEYS,
+    plan=KEYS,
     feedback=KEYS,
 )
 

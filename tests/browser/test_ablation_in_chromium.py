@@ -67,17 +67,21 @@ def test_from_the_strongest_head_to_its_text_its_maps_its_controls_and_a_file(
     lab.wait_for_params(heads=None)
 
 
-def test_the_address_restores_set_and_metric_in_a_new_tab(tab: NewTab, app_url: str) -> None:
+def test_the_text_changes_and_the_address_restores_set_and_metric_in_a_new_tab(tab: NewTab, app_url: str) -> None:
     lab = Ablation(tab(app_url), app_url)
-    lab.open(model="dates", metric="kl", how="zero", site="cross", heads="L0H1.L1H2").swept()
+    layer = [f"L1H{head}" for head in range(4)]  # all of the last cross-attention: nothing says where to look
+    lab.open(model="dates", metric="kl", how="zero", site="cross", heads=".".join(layer)).swept()
     params = lab.params()
-    wanted = {"metric": "kl", "how": "zero", "heads": "L0H1.L1H2"}
+    wanted = {"metric": "kl", "how": "zero", "heads": ".".join(layer)}
     assert params | wanted == params
+    expect(lab.says(re.compile("Marked is the first that differs"))).to_be_visible()
+    clean, edited = lab.says("Writes:").all_inner_texts()
+    assert clean != edited
     again = lab.beside().swept()
     assert again.params() == params
-    expect(again.keyed("ablation-set").locator("input")).to_have_value("L0H1, L1H2")
+    expect(again.keyed("ablation-set").locator("input")).to_have_value(", ".join(layer))
     expect(again.keyed("ablation-metric").get_by_role("combobox")).to_have_value("How far predictions move (KL)")
-    expect(again.says(re.compile("Edited run: cross L0H1"))).to_be_visible()
+    expect(again.says(re.compile("Edited run: cross L1H0"))).to_be_visible()
 
 
 def test_hostile_text_is_text_also_on_a_narrow_page(visit: NewExplore) -> None:

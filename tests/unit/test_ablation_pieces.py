@@ -10,8 +10,11 @@ import torch
 
 import attnviz
 from attnviz import Head, Model, ablation, edits
+from attnviz.ablation.growing import stand_in
+from attnviz.ablation.passes import Passes
 from attnviz.errors import Cancelled, HeadError, InputError, Unsupported
 from attnviz.metrics import ExactMatch, LogitDiff, LogProb, Similarity
+from attnviz.tap import Place
 
 TEXT, OTHER = "John saw Mary with John", "The cat sat on the mat"
 METRIC = LogitDiff(7, 9)
@@ -85,6 +88,21 @@ def test_an_order_is_followed(grouped: Model) -> None:
         seen += sorted({str(head) for head in part.ranked()} - set(seen))
     assert seen[:3] == ["L2H3", "L0H1", "L1H2"]
     assert len(seen) == 12
+
+
+def test_an_unedited_copy_starts_at_the_lowest_place_whatever_the_order(
+    grouped: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, given = Passes.run, list[Any]()
+
+    def seen(self: Passes, units: Any) -> Any:
+        given.extend(units)
+        return run(self, units)
+
+    monkeypatch.setattr(Passes, "run", seen)
+    swept(grouped, order=[Head(2, 3), Head(2, 1)])
+    assert [unit.place.layer for unit in given if not unit.heads] == [0, 1]
+    assert [unit.place.layer for unit in given if unit.heads][:2] == [2, 2]
 
 
 @pytest.mark.parametrize("units", ["layer", "group"])
@@ -181,3 +199,11 @@ def test_wrong_choices_are_refused(grouped: Model, minilm: Model) -> None:
         ablation.sweep(grouped, None, ExactMatch([4]), input_ids=tiny.ids())
     with pytest.raises(Unsupported, match="view-only"):
         swept(attnviz.wrap_model(tiny.bloom()))
+
+
+def test_what_stands_in_for_more_queries_than_a_run_has_is_refused() -> None:
+    values = {Place("decoder", 3): torch.zeros(20, 4, 8)}
+    assert stand_in(values, Place("decoder", 3), (21, 4, 8)).shape == (20, 4, 8)
+    for shape in ((1, 4, 8), (20, 2, 8)):
+        with pytest.raises(Unsupported, match="how='zero' alone"):
+            stand_in(values, Place("decoder", 3), shape)

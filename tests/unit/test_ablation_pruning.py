@@ -11,7 +11,7 @@ import attnviz
 from attnviz import Head, Model, ablation
 from attnviz.ablation.pruning import knee_of, removable_parameters
 from attnviz.edits import MeanHeads, ZeroHeads
-from attnviz.errors import HeadError, InputError, Unsupported
+from attnviz.errors import Cancelled, HeadError, InputError, Unsupported
 from attnviz.metrics import LogitDiff, Loss
 
 IDS, OTHER = tiny.ids(), tiny.ids(15)[::-1]
@@ -25,7 +25,7 @@ def test_a_step_is_the_metric_without_the_heads_that_have_left(references: Any) 
         model, [IDS, OTHER], METRIC, references=references, steps=4, progress=lambda *done: told.append(done)
     )
     assert found.removed.tolist() == [0, 2, 4, 6, 8]
-    assert told == [(n, 10) for n in range(1, 11)]
+    assert told == [(n, 12) for n in range(1, 13)]  # two for the order
     for step, n in enumerate(found.removed):
         heads = found.order[:n]
         edit = ZeroHeads(heads) if references is None and n else MeanHeads(heads, references or [IDS]) if n else None
@@ -82,6 +82,63 @@ def test_the_knee_is_farthest_from_the_chord() -> None:
     assert knee_of(removed, np.array([0.0, 6.0, 7.0, 8.0, 9.0, 10.0])) is None
     assert knee_of(removed, np.full(6, 2.0)) is None
     assert knee_of(removed[:2], np.array([0.0, 1.0])) is None
+
+
+def test_a_curve_that_goes_up_and_down_or_nowhere_has_no_knee() -> None:
+    there_and_back = np.array([4.63, 6, 7, 8, 8, 8, 8, 7, 6, 5, 4.6])
+    assert knee_of(np.arange(11), there_and_back) is None
+    assert "up and down" in curve_of(there_and_back[:, None]).no_knee
+    assert curve_of(np.array([0.0, 5.0, 8.0, 9.0, 9.5])[:, None]).no_knee.startswith("it never lies")
+    rising = np.array([0.0, 0.1, 0.2, 0.1, 0.4, 2.0, 4.0])[:, None]
+    assert (curve_of(rising).knee, curve_of(rising).no_knee) == (4, "")
+    chance, knees = np.random.default_rng(3), 0
+    for _ in range(200):
+        knees += curve_of(chance.normal(size=(11, 1))).knee is not None
+        knees += curve_of(chance.normal(size=(11, 6))).knee is not None
+    assert knees <= 2
+
+
+def test_an_end_that_texts_do_not_agree_on_makes_no_knee() -> None:
+    rising = np.array([0.0, 0.0, 0.1, 0.2, 1.0, 3.0])[:, None]
+    agreed, split = curve_of(rising * [1.0, 1.2, 0.9] + [3.0, 50.0, -9.0]), curve_of(rising * [9.0, -5.0, 1.0])
+    assert agreed.knee == 3  # texts may lie far apart as long as each one changes
+    assert split.knee is None
+    assert "cannot be told" in split.no_knee
+    half = 4.303 * agreed.values.std(1, ddof=1) / np.sqrt(3)  # t(.975, 2)
+    np.testing.assert_allclose(agreed.high - agreed.mean, half, rtol=1e-3)
+    np.testing.assert_allclose(agreed.mean - agreed.low, half, rtol=1e-3)
+    assert np.isnan(curve_of(rising).low).all()
+
+
+def curve_of(values: np.ndarray) -> ablation.Curve:
+    """Of [step, text] values; all else is made up."""
+    n = len(values)
+    nothing = np.zeros(n, int)
+    order = tuple(Head(0, head) for head in range(n - 1))
+    return ablation.Curve(order, np.arange(n), values, nothing, 1, np.full((n, 2), np.nan), "", "", "", "")
+
+
+def test_ordering_and_timing_are_told_and_can_be_stopped() -> None:
+    model, told = attnviz.wrap_model(tiny.bert_masked()), list[tuple[int, int]]()
+    metric = LogitDiff(7, 9, position=3)
+    asked: dict[str, Any] = {"order": "exact", "steps": 2, "timed": True}
+    ablation.curve(model, [IDS, OTHER], metric, **asked, progress=lambda *done: told.append(done))
+    total = 3 * 2 + 2 * 4 + 3 * 2 * 12  # steps, half a run for each of 8 heads, six rounds of two
+    assert told == sorted(told)
+    assert told[-1] == (total, total)
+    assert {done for done, _ in told} > {1, 4, 8, 9, 14, 16}  # within a text's order, behind it, measured, timed
+
+    for limit in (1, 9, 20):
+        stopped: list[int] = []
+
+        def stop(done: int, _: int, limit: int = limit, stopped: list[int] = stopped) -> None:
+            stopped.append(done)
+            if done >= limit:
+                raise Cancelled("Enough.")
+
+        with pytest.raises(Cancelled):
+            ablation.curve(model, [IDS, OTHER], metric, **asked, progress=stop)
+        assert limit <= stopped[-1] <= limit + 1
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from transformers import AutoModelForSeq2SeqLM
 import attnviz
 from attnviz import Head, Model, ablation
 from attnviz.ablation.growing import layers_of
-from attnviz.edits import ZeroHeads
+from attnviz.edits import Edit, MeanHeads, ResampleHeads, ZeroHeads
 from attnviz.embedded import EMBEDDED, embedded_folder
 from attnviz.errors import InputError
 from attnviz.metrics import LogitDiff, Loss, Similarity
@@ -148,13 +148,16 @@ def test_a_mean_that_was_taken_before_is_the_mean_of_its_texts(minilm: Model, da
         ablation.sweep(minilm, TEXT, Similarity(OTHER), how="mean", texts=ablation.Removal.of(minilm, None))
 
 
-@pytest.mark.parametrize("how", ["zero", "resample"])
+@pytest.mark.parametrize("how", ["zero", "mean", "resample"])
 def test_an_encoder_decoder_equals_the_naive_loop_at_all_its_sites(dates: Model, how: Any) -> None:
     folder = embedded_folder(EMBEDDED["dates"], lambda what, share: None)
     plain = AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation="sdpa").eval()
     told = [t.id for t in dates.trace(DATE, TARGET).tokens]
 
     right, wrong = told[4], told[2]
+
+    def beside(text: str, ids: list[int]) -> dict[str, torch.Tensor]:
+        return {**encoded(dates)(text), "decoder_input_ids": torch.tensor([ids])}
 
     naive = Naive(
         plain,
@@ -164,10 +167,13 @@ def test_an_encoder_decoder_equals_the_naive_loop_at_all_its_sites(dates: Model,
             "cross": "model.decoder.layers.{}.encoder_attn.out_proj",
         },
         4,
-        lambda text: {**encoded(dates)(text), "decoder_input_ids": torch.tensor([told])},
+        lambda text: beside(text, told),
         lambda outputs: outputs.logits[0, 3, right] - outputs.logits[0, 3, wrong],
     )
-    others = {"donor": DATE_DONOR} if how == "resample" else {}
+    others = {"zero": {}, "mean": {"texts": [DATE_DONOR]}, "resample": {"donor": DATE_DONOR}}[how]
+    if how == "mean":  # beside a reference text the decoder reads what the model writes for it
+        written = [token.id for token in dates.trace(DATE_DONOR).tokens]
+        naive.inputs = lambda text: beside(text, written if text == DATE_DONOR else told)
     metric = LogitDiff(right, wrong, position=3)
     found = ablation.sweep(dates, DATE, metric, target=TARGET, how=how, **others)
     for site in dates.info.sites:
@@ -206,6 +212,39 @@ def test_a_tiny_architecture_equals_its_eager_self_without_the_head(pair: tuple[
     assert ("whole run" in found.note) == (pair == WHOLE)
 
 
+def towards(kind: Any, step: float) -> Any:
+    """The edit that takes heads a step of the way to what `kind` puts in their place."""
+    new = kind.new
+    return type("Towards", (kind,), {"new": lambda self, z, *at: z + step * (new(self, z, *at) - z)})
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers' own, of old model types
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "gpt_neox", "gemma3n_text", "gemma4_text"])
+def test_a_tiny_architecture_equals_whole_runs_with_the_edit(model_type: str) -> None:
+    """By mean and by resampling: a sweep against one measurement a head, an estimate against the slope on its way."""
+    model = attnviz.wrap_model(tiny.build("causal", model_type).double())
+    ids, donor, metric, step = list(range(3, 15)), list(range(40, 28, -1)), LogitDiff(7, 9), 1e-3
+
+    def effect(edit: Edit) -> float:
+        return model.measure(metric, input_ids=ids, edits=[edit])
+
+    clean, layer = model.measure(metric, input_ids=ids), model.layout.layers["decoder"][-1]
+    for how, kind, others in (
+        ("mean", MeanHeads, {"texts": [donor, ids]}),
+        ("resample", ResampleHeads, {"donor": donor}),
+    ):
+        given, asked = next(iter(others.values())), {"how": how, "input_ids": ids, **others}
+        found = ablation.sweep(model, None, metric, **asked)
+        guessed = ablation.screen(model, None, metric, **asked)
+        n_heads = int(np.isfinite(found.effects[layer]).sum())
+        for head in (Head(layer, 0), Head(layer, n_heads - 1)):
+            exact = effect(kind([head], given)) - clean
+            assert found.effects[layer, head.head] == pytest.approx(exact, abs=1e-5)
+            assert abs(exact) > 1e-3
+            forth, back = (effect(towards(kind, by)([head], given)) for by in (step, -step))
+            assert guessed.effects[layer, head.head] == pytest.approx((forth - back) / (2 * step), abs=2e-3)
+
+
 def test_the_sample_has_at_least_25_architectures() -> None:
     assert len(set(PAIRS)) >= 25
 
@@ -220,6 +259,23 @@ def test_pieces_of_any_size_come_to_the_same(minilm: Model) -> None:
         np.testing.assert_allclose(found.effects, whole.effects, atol=1e-5)
         assert found.complete
         assert found.noise < 1e-5
+
+
+def test_a_decoder_in_little_memory_comes_to_the_same() -> None:
+    hf_model = tiny.build("causal", "llama")
+    model, ids = attnviz.wrap_model(hf_model), list(range(3, 43))
+    asked: dict[str, Any] = {"input_ids": ids, "how": "mean", "texts": [ids[::-1]]}
+    plain = ablation.sweep(model, None, LogitDiff(7, 9), **asked)
+    row = ablation.sweep(model, None, LogitDiff(7, 9), **asked, piece=1)
+    told: list[int] = []
+    few = ablation.sweep(
+        model, None, LogitDiff(7, 9), **asked, memory=row.budget + 10, progress=lambda done, _: told.append(done)
+    )
+    assert few.budget == row.budget < plain.budget  # a row at a time
+    assert len(told) > plain.n_units
+    np.testing.assert_allclose(few.effects, plain.effects, atol=1e-5)
+    with pytest.raises(InputError, match="allow more"):
+        ablation.sweep(model, None, LogitDiff(7, 9), **asked, memory=row.budget - 1)
 
 
 def test_layers_that_cannot_be_called_run_whole_and_say_so(minilm: Model, monkeypatch: pytest.MonkeyPatch) -> None:

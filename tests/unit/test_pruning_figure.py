@@ -9,7 +9,7 @@ import pytest
 from attnviz import Head
 from attnviz.ablation import Curve
 from attnviz.errors import InputError
-from attnviz.figures.pruning import interval, pruning_curve, was_timed
+from attnviz.figures.pruning import pruning_curve, was_timed
 
 HEADS = tuple(Head(0, i) for i in range(4))
 
@@ -39,7 +39,7 @@ def named(figure: Any, name: str) -> Any:
 
 
 def test_the_mean_is_drawn_with_its_interval_and_the_knee_marked() -> None:
-    figure, (low, high) = pruning_curve(BENT), interval(BENT)
+    figure, low, high = pruning_curve(BENT), BENT.low, BENT.high
     line = named(figure, "mean over texts")
     assert list(line.y) == pytest.approx([2.0, 2.0, 2.2, 3.0, 10.0])
     half = 12.706204736432095 * np.sqrt(2) / np.sqrt(2)  # Student's t of one degree, times the deviation over sqrt(n)
@@ -58,7 +58,7 @@ def test_the_mean_is_drawn_with_its_interval_and_the_knee_marked() -> None:
 def test_one_text_has_no_interval_and_a_straight_line_no_knee() -> None:
     one = made(np.arange(5.0)[:, None])
     figure = pruning_curve(one)
-    assert np.isnan(interval(one)[0]).all()
+    assert np.isnan(one.low).all()
     assert not [trace for trace in figure.data if trace.fill == "toself"]
     assert not figure.layout.shapes
     assert "no interval" in figure.layout.title.subtitle.text

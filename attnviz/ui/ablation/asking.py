@@ -14,7 +14,7 @@ from attnviz.models import Model
 from attnviz.settings import settings
 from attnviz.text import check_text, visible
 from attnviz.trace import Trace
-from attnviz.ui import say
+from attnviz.ui import boxes, say
 from attnviz.ui.ablation.subject import (
     MOST_TOKENS,
     How,
@@ -25,6 +25,7 @@ from attnviz.ui.ablation.subject import (
     metric_of,
     parts_of,
     position_of,
+    ranked_texts,
 )
 from attnviz.ui.focus import Focus
 from attnviz.ui.pickers import dropdown, held, segments
@@ -38,7 +39,7 @@ _METRICS = {
     "kl": "How far predictions move (KL)",
     "loss": "Loss of the text",
     "match": "Exact match of what is written",
-    "similarity": "Similarity of the embedding",
+    "similarity": "Similarity of the embedding, to one text or before others",
     "class": "Probability of a class",
 }
 _HOWS = {"resample": "Resample", "mean": "Mean", "zero": "Zero (off-distribution)"}
@@ -52,7 +53,8 @@ _FEW, _ALL, _OWN = "Few", "All 200", "My own"
 _WHICH, _TYPED, _OF, _REFUSED = (f"attnviz_ablation_{name}" for name in ("texts", "typed", "of", "refused"))
 _MOST_TEXTS = 200
 FEW = 20  # texts of a mean that nobody has to wait for
-_LIKELIEST = 10
+_LIKELIEST, MOST_RANKED = 10, 20
+_BESIDE = "ablation-beside"
 
 
 def subject_of(model: Model, trace: Trace, focus: Focus) -> Subject:
@@ -118,9 +120,31 @@ def _metric_fields(model: Model, trace: Trace) -> None:
             "wrong token is as wrong as ten, so most heads seem to do nothing. Each takes a generation of its own."
         )
     elif kind == "similarity":
-        other_field("Second text", "Left empty, the text is compared with itself, unedited")
+        _texts_beside()
     elif kind == "class":
         _classes(model, trace)
+
+
+def _texts_beside() -> None:
+    """The texts that the embedding is compared with: none, one, or several to be ranked."""
+    boxes.fill(_BESIDE, "other")
+    st.text_area(
+        "Texts to compare with, one a line",
+        key=_BESIDE,
+        height=88,
+        on_change=lambda: boxes.take({"other": _BESIDE}),
+        max_chars=settings().max_chars,
+        placeholder="Left empty, the text is compared with itself, unedited",
+    )
+    boxes.complain()
+    n = len(ranked_texts(text_of(selection().other)))
+    if n > MOST_RANKED:
+        raise InputError(f"At most {MOST_RANKED} texts are ranked; these are {n}.")
+    if n > 1:
+        say.caption(
+            f"The first of {n} is the wanted one: measured is the cosine to it less the largest to another, above 0 "
+            "where it comes first. These texts are never edited."
+        )
 
 
 def _tokens(model: Model, trace: Trace) -> None:
@@ -260,7 +284,8 @@ def _texts_field(model: Model) -> tuple[str, ...]:
         pairs = model.family == "encoder-decoder"
         texts = embedded_texts(pairs=pairs)[: FEW if which != _ALL else _MOST_TEXTS]
         kind = "dates" if pairs else "sentences"
-        say.caption(f"The mean over all tokens of the app's first {len(texts)} {kind}: other texts, other means.")
+        put = ", each in the chat template" if selection().chat else ""
+        say.caption(f"The mean over all tokens of the app's first {len(texts)} {kind}{put}: other texts, other means.")
         return texts
     hold = held(_TYPED, "", key="ablation-own")
     st.text_area(

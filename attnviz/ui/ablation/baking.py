@@ -169,8 +169,8 @@ def _shown(subject: Subject, scales: dict[Head, float], tried: Tried, size: int)
         if tried.by_outcome
         else "The page's outcome compares with a model's own clean run, so that of the copy would say nothing.",
         "Largest difference: between the numbers that the copy and the edited model put out on this text, which go up "
-        f"to {tried.size:.3g}. On a short run of ours it is {tried.gap:.1e}; beyond 1e-6 in float64, or 1e-3 in "
-        "float32, baking is refused.",
+        f"to {tried.size:.3g}. On a short run of ours it is {tried.gap:.1e}; beyond 1e-6 of the largest output in "
+        "float64, or 1e-3 of it in float32, baking is refused.",
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(

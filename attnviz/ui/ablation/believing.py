@@ -11,7 +11,7 @@ import streamlit as st
 from attnviz import ablation
 from attnviz.ablation import Table, Verdict
 from attnviz.errors import InputError, Unsupported
-from attnviz.figures.ablation import control_dots
+from attnviz.figures.ablation import band_words, control_dots, sets_words
 from attnviz.ui import say, work
 from attnviz.ui.ablation import finding, lines
 from attnviz.ui.ablation.subject import MOST_TOKENS, Subject
@@ -55,7 +55,11 @@ def believing(subject: Subject) -> None:
             width=120,
             on_change=lambda: st.session_state.update({_N: st.session_state["ablation-n"]}),
         )
-        trial = trial_of(subject, int(n))
+        try:
+            trial = trial_of(subject, int(n))
+        except InputError as error:
+            say.caption(str(error))
+            return
         key = (*subject.asked, "controls", subject.heads, trial)
         st.button(
             "Try every method and random heads",
@@ -91,12 +95,13 @@ def _checked(subject: Subject, trial: Trial, key: tuple[Any, ...]) -> Checked:
         rows = ablation.table(
             subject.model, trial.cases, [subject.heads], progress=lambda a, b: job.step(a, 3 * b), **options
         )
-        job.report("random heads of the same layers", 0.33)
+        job.report("random heads", 0.33)
         controls = ablation.band(
             subject.model,
             trial.cases,
             subject.heads,
             n=trial.n,
+            anywhere=trial.anywhere,
             progress=lambda a, b: job.step(b + 2 * a, 3 * b),
             **options,
         )
@@ -127,10 +132,15 @@ def _shown(subject: Subject, trial: Trial, found: Checked) -> None:
             table[["how", *numbers, "prompt"]], hide_index=True, key="ablation-controls-table", column_config=numbers
         )
     say.caption(
-        f"Change in {rows.metric}. Grey: {len(controls.heads)} random sets of as many heads of the same layers, and "
-        "the band that the middle 95% of them fill; blue: the set.",
-        "A head is called important only where all methods agree in sign and leave the band, on most of at least three "
-        "prompts. Nothing corrects for having looked at many heads.",
+        f"Change in {rows.metric}. Grey: {sets_words(controls, rows)}, and the band, {band_words(controls)}; blue: the "
+        "set.",
+        "The layers of the set have too few other heads, so random heads come from all layers: they differ from the "
+        "set in where they stand too."
+        if trial.anywhere
+        else "",
+        "A set is called important only where all methods agree in sign and leave the band, on most of at least three "
+        f"prompts. {verdict.caution}.",
+        f"There are only {len(controls.heads)} such sets." if len(controls.heads) < trial.n else "",
         "" if "resample" in trial.hows else "No donor could be proposed for a prompt, so nothing is resampled.",
     )
     export_bar(

@@ -5,7 +5,6 @@ Each picture takes its title from its own trace, so that neither run can stand u
 
 from __future__ import annotations
 
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -34,9 +33,9 @@ from attnviz.ui.python_lines import head_literal
 from attnviz.ui.reading import palette_of
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
+from attnviz.ui.two_runs import titled, written
 
 _MOST_LATER = 200  # heads to choose from
-_TITLE_CHARS = 160
 _PREDICTED = 8
 
 
@@ -58,16 +57,9 @@ def beside(subject: Subject, known: Sweep | None) -> None:
                 _predictions(subject, run.trace)
     else:
         say.caption("This model predicts no tokens and no classes: its embedding is what is measured.")
-    _written(clean, edited)
+    _written(subject, clean, edited)
     _moved(subject, edited.trace)
     _maps(subject, clean.trace, edited.trace)
-
-
-def titled(trace: Trace) -> str:
-    """Which run a trace is of, from itself."""
-    words = run_words(trace)
-    words = words if len(words) <= _TITLE_CHARS else f"{words[: _TITLE_CHARS - 1]}…"
-    return words[:1].upper() + words[1:]
 
 
 def _outcome(subject: Subject, clean: Run, edited: Run, known: Sweep | None) -> None:
@@ -85,7 +77,8 @@ def _outcome(subject: Subject, clean: Run, edited: Run, known: Sweep | None) -> 
     if alone is not None and np.isfinite(alone):
         words = (
             f"The change less what they do one by one is {signed(change - alone)} (interaction): where it is not near "
-            "zero, heads make up for one another or need one another."
+            "zero, heads make up for one another or need one another. An outcome that bends, as KL and the loss do, "
+            "does not add up either, even for heads that never meet."
         )
     n = len(subject.heads)
     say.caption(
@@ -118,35 +111,13 @@ def _masked(subject: Subject) -> bool:
     return subject.model.mask_id is not None and subject.model.mask_id in subject.trace.input_ids
 
 
-def _written(clean: Run, edited: Run) -> None:
+def _written(subject: Subject, clean: Run, edited: Run) -> None:
     """What both runs write, greedily, with the first token that differs marked."""
     if clean.written is None or edited.written is None:
         return
-    same = common(clean.written, edited.written)
-    for place, run in zip(st.columns(2, gap="medium"), (clean, edited), strict=True):
-        with place:
-            assert run.written is not None
-            st.markdown("Writes: " + marked(run.written, same))
-    differs = same < max(len(clean.written), len(edited.written))
-    say.caption(
-        f"{finding.WRITTEN} tokens at most, always the likeliest one.",
-        f"Marked is the first that differs, token {same}; what follows reads it, and differs for that reason too."
-        if differs
-        else "Both write the same.",
-    )
-
-
-def common(first: tuple[str, ...], second: tuple[str, ...]) -> int:
-    """How many tokens both begin with."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
-
-
-def marked(tokens: tuple[str, ...], same: int) -> str:
-    """Tokens as Markdown, the first one after `same` of them marked."""
-    pieces = [say.plain("".join(tokens[:same])), "", say.plain("".join(tokens[same + 1 :]))]
-    if same < len(tokens):
-        pieces[1] = f":orange-background[{say.plain(tokens[same])}]"
-    return "".join(pieces) or say.plain("nothing")
+    written(clean.written, edited.written, most=finding.WRITTEN)
+    if subject.how == "resample":
+        say.caption("The donor stands beside the prompt alone: tokens behind it are written with the heads back.")
 
 
 def _moved(subject: Subject, edited: Trace) -> None:
@@ -189,7 +160,7 @@ def _maps(subject: Subject, clean: Trace, edited: Trace) -> None:
     if not later:
         say.caption("No head comes after these, so no map can have changed.")
         return
-    changes = finding.changed_patterns(clean, edited, subject.site)
+    changes = finding.changed(subject, clean, edited)
     order = sorted(later, key=lambda pair: -float(np.nan_to_num(changes[pair])))
     wanted = selected_later()
     head = wanted if wanted in later else order[0]

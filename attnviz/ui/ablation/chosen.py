@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from attnviz.errors import InputError
 from attnviz.figures.ablation import effects
 from attnviz.ui import say
 from attnviz.ui.ablation.subject import Subject
+from attnviz.ui.ablation.trial import sets_like
 from attnviz.ui.head_choice import read_heads
 from attnviz.ui.session import act, select, selection
 
@@ -90,8 +90,11 @@ def _presets(subject: Subject, known: Sweep | None) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.session_state["ablation-seed"] = st.session_state.get(_SEED, 0)
         seed = st.number_input("Seed", 0, 9_999, key="ablation-seed", on_change=_keep, width=120)
-        drawn = alike(every, mine, int(seed))
-        st.button("Random, same layers and size", key="ablation-random", on_click=use, args=(drawn,), disabled=not mine)
+        drawn, anywhere = _drawn(subject, int(seed))
+        title = f"Random, {'any layers' if anywhere else 'same layers'}, same size"
+        st.button(title, key="ablation-random", on_click=use, args=(drawn,), disabled=not drawn)
+    if anywhere:
+        say.caption("Random heads come from all layers: those of the set have too few others.")
 
 
 def _keep() -> None:
@@ -115,16 +118,15 @@ def top(values: npt.NDArray[np.float64], count: int) -> list[Pair]:
     return [(int(layer), int(head)) for layer, head in pairs if sizes[layer, head] > 0]
 
 
-def alike(every: Sequence[Pair], chosen: Sequence[Pair], seed: int) -> list[Pair]:
-    """As many heads of each layer as are chosen there, drawn by `seed`; others than these as far as there are any."""
-    draw, out = random.Random(seed), []
-    for layer in sorted({layer for layer, _ in chosen}):
-        count = sum(at == layer for at, _ in chosen)
-        others = [pair for pair in every if pair[0] == layer and pair not in chosen]
-        mine = [pair for pair in chosen if pair[0] == layer]
-        found = draw.sample(others, min(count, len(others)))
-        out += found + draw.sample(mine, count - len(found))
-    return sorted(out)
+def _drawn(subject: Subject, seed: int) -> tuple[list[Pair], bool]:
+    """(a random set in the place of the chosen one, whether it comes from all layers); none where there is none."""
+    if not subject.heads:
+        return [], False
+    try:
+        (heads,), anywhere = sets_like(subject, 1, seed)
+    except InputError:
+        return [], False
+    return [(head.layer, head.head) for head in heads], anywhere
 
 
 def later_than(subject: Subject) -> list[Pair]:

@@ -14,7 +14,9 @@ import torch
 
 from attnviz import ablation
 from attnviz.ablation import Screened, Sweep
+from attnviz.ablation.asked import Asked
 from attnviz.ablation.held import Removal
+from attnviz.ablation.passes import Passes
 from attnviz.edits import Edit, Head
 from attnviz.errors import InputError, Unsupported
 from attnviz.trace import Trace
@@ -94,6 +96,17 @@ def sweep(subject: Subject, order: Sequence[Head], job: Job) -> None:
         job.doing = f"{part.n_reached:,} of {part.n_units:,} {PLURAL[subject.parts]}"
 
 
+def budget(subject: Subject) -> int:
+    """How many bytes a sweep takes at most, worked out before it is run."""
+
+    def make(job: Job) -> int:
+        job.report("what the sweep takes", 0.0)
+        asked = Asked.of(subject.model, **question_of(subject, job))
+        return Passes.of(asked, None, None).budget.total
+
+    return cast(int, kept(subject, (*subject.asked, "budget"), "Planning the sweep", make))
+
+
 def one_generation(subject: Subject) -> float:
     """How many seconds one measurement of what the model writes takes, timed once."""
 
@@ -106,10 +119,10 @@ def one_generation(subject: Subject) -> float:
     return cast(float, kept(subject, (*subject.run, "one generation"), "Timing what is written", make))
 
 
-class Counted(Sequence[str]):
+class Counted(Sequence[Any]):
     """Texts that tell a job how far they are read, each time that they are; a cancelled job ends there."""
 
-    def __init__(self, texts: Sequence[str], job: Job) -> None:
+    def __init__(self, texts: Sequence[Any], job: Job) -> None:
         self._texts, self._job = texts, job
 
     def __len__(self) -> int:
@@ -118,7 +131,7 @@ class Counted(Sequence[str]):
     def __getitem__(self, index: Any) -> Any:
         return self._texts[index]
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Any]:
         for number, text in enumerate(self._texts):
             self._job.report(f"the mean, text {number + 1} of {len(self)}", 0.0)
             yield text
@@ -148,10 +161,10 @@ def edits_of(subject: Subject, heads: Sequence[Head], job: Job) -> list[Edit]:
 
 def mean_of(subject: Subject, job: Job) -> Removal:
     """What heads are held at: made once for a model and its texts, and kept."""
-    key = (subject.name, "ablation", "mean", work.digest(repr(subject.texts)))
+    key = (subject.name, "ablation", "mean", work.digest(repr((subject.texts, subject.chat))))
     held = stores().traces.get(key)
     if not isinstance(held, Held):
-        held = Held(Removal.of(subject.model, Counted(subject.texts, job)))
+        held = Held(Removal.of(subject.model, Counted(subject.references, job)))
         put(subject, key, held)
     return held.removal
 
@@ -237,6 +250,17 @@ def divergences(clean: torch.Tensor, edited: torch.Tensor) -> npt.NDArray[np.flo
         # A token that the model rules out adds nothing, where 0 * inf would be NaN.
         parts.append(torch.where(share > 0, share * (expected - found), 0.0).sum(-1).clamp(min=0))
     return torch.cat(parts).double().cpu().numpy()
+
+
+def changed(subject: Subject, clean: Trace, edited: Trace) -> npt.NDArray[np.float64]:
+    """`changed_patterns` at the site that is looked at, kept with the runs."""
+
+    def make(job: Job) -> npt.NDArray[np.float64]:
+        job.report("every map, clean and edited", 0.0)
+        return changed_patterns(clean, edited, subject.site)
+
+    key = (*subject.asked, "changed", subject.site, subject.heads)
+    return cast(npt.NDArray[np.float64], kept(subject, key, "Comparing maps", make))
 
 
 def changed_patterns(clean: Trace, edited: Trace, site: str) -> npt.NDArray[np.float64]:

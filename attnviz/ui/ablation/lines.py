@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 from attnviz.metrics import Metric
@@ -14,6 +15,7 @@ from attnviz.ui.selection import Selection
 from attnviz.ui.session import text_of
 
 _WIDTH = 100
+_NAMED = "outcome_"  # begins the names of what an outcome is made of
 
 
 def effect_lines(chosen: Selection, subject: Subject, *, estimate: bool) -> str:
@@ -101,16 +103,26 @@ def control_lines(chosen: Selection, subject: Subject, trial: Trial) -> str:
         lines += _read(subject, len(options["texts"]))
         given.append("texts=texts")
     if not trial.own:
-        name = f"attnviz.metrics.{type(subject.metric).__name__}"
-        lines.append(python.assigned("metric", name, _metric(subject.metric)))
+        lines += metric_lines(subject.metric)
         given.append("metric=metric")
-    given += [f"target={python.literal(options['target'])}"] if "target" in options else []
+    given += ["decoder_input_ids=written"] if "decoder_input_ids" in options else []
+    drawn = [f"n={trial.n}", *["anywhere=True"] * trial.anywhere]
     lines.append(python.assigned("rows", "attnviz.ablation.table", ["model", "cases", "[heads]", *given]))
-    lines.append(
-        python.assigned("controls", "attnviz.ablation.band", ["model", "cases", "heads", f"n={trial.n}", *given])
-    )
+    lines.append(python.assigned("controls", "attnviz.ablation.band", ["model", "cases", "heads", *drawn, *given]))
     lines.append("print(attnviz.ablation.verdict(rows, controls)[0].reason)")
     return python.shown(lines, "ablation.control_dots", ["rows", "controls"])
+
+
+def donor_lines(chosen: Selection, subject: Subject, texts: Sequence[str]) -> str:
+    """The set's effect by several donors, as a table: `ablation.donors`."""
+    lines, given = _run(chosen, subject)
+    lines.remove("import attnviz.figures.ablation")
+    lines += ['case = attnviz.ablation.Case(text, "", "")', "donors = ["]
+    lines += [*(f"    {python.literal(text, 95)}," for text in texts), "]"]
+    lines += [f"heads = [{', '.join(map(python.head_literal, subject.heads))}]", *metric_lines(subject.metric)]
+    arguments = ["model", "case", "[heads]", "donors", "metric=metric", *given[1:]]
+    lines.append(python.assigned("table", "attnviz.ablation.donors", arguments))
+    return "\n".join([*lines, "print(table.frame())"]) + "\n"
 
 
 def _asked(chosen: Selection, subject: Subject, *, traced: bool = False) -> tuple[list[str], list[str]]:
@@ -120,7 +132,7 @@ def _asked(chosen: Selection, subject: Subject, *, traced: bool = False) -> tupl
         lines.append(python.assigned("trace", "model.trace", given))
     if given[0].startswith("input_ids"):
         given = ["None", *given]
-    lines.append(python.assigned("metric", f"attnviz.metrics.{type(subject.metric).__name__}", _metric(subject.metric)))
+    lines += metric_lines(subject.metric)
     stands_in = _stand_in(subject, lines)
     site = subject.focus.head.site
     named = [] if site is None else [f'site="{site}"']
@@ -128,9 +140,20 @@ def _asked(chosen: Selection, subject: Subject, *, traced: bool = False) -> tupl
     return lines, ["model", given[0], "metric", *given[1:], f'how="{subject.how}"', *stands_in, *named, *units]
 
 
-def _metric(metric: Metric) -> list[str]:
-    found = ((field.name, getattr(metric, field.name)) for field in fields(metric))  # type: ignore[arg-type]
-    return [f"{name}={python.literal(value, 60) if isinstance(value, str) else repr(value)}" for name, value in found]
+def metric_lines(metric: Metric) -> list[str]:
+    """The lines that make `metric`; what is long has a name of its own."""
+    lines, arguments = [], []
+    for field in fields(metric):  # type: ignore[arg-type]
+        value = getattr(metric, field.name)
+        written = python.literal(value, 60) if isinstance(value, str) else repr(value)
+        if isinstance(value, tuple) and all(isinstance(one, str) for one in value):
+            lines += [f"{_NAMED}{field.name} = [", *(f"    {python.literal(one, 90)}," for one in value), "]"]
+            written = f"{_NAMED}{field.name}"
+        elif "\n" in written:
+            lines.append(f"{_NAMED}{field.name} = {written}")
+            written = f"{_NAMED}{field.name}"
+        arguments.append(f"{field.name}={written}")
+    return [*lines, python.assigned("metric", f"attnviz.metrics.{type(metric).__name__}", arguments)]
 
 
 def _run(chosen: Selection, subject: Subject, *, embedded: bool = False) -> tuple[list[str], list[str]]:
@@ -167,10 +190,11 @@ def _stand_in(subject: Subject, lines: list[str]) -> list[str]:
         return ["donor=donor"]
     if subject.how != "mean":
         return []
-    if not _embedded(subject):
+    if _embedded(subject):
+        lines += _read(subject, len(subject.texts))
+    else:
         lines += ["texts = [", *(f"    {python.literal(text, 95)}," for text in subject.texts), "]"]
-        return ["texts=texts"]
-    lines += _read(subject, len(subject.texts))
+    lines += ["texts = [model.encode(one, chat_template=True).ids for one in texts]"] * subject.chat
     return ["texts=texts"]
 
 

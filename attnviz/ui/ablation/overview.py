@@ -178,8 +178,8 @@ def _agreement(subject: Subject, guess: Screened, known: Sweep) -> None:
     far = min(10, int(there.sum()))
     tops = [set(np.argsort(np.abs(v[there]))[::-1][:far].tolist()) for v in (exact, first)]
     say.caption(
-        f"Of the {far} strongest {PLURAL[subject.parts]} by the exact effect, {len(tops[0] & tops[1])} are among the "
-        f"{far} strongest estimates. On the dotted line both agree.",
+        f"Of the {far} strongest {PLURAL[subject.parts]} by the exact effect{so_far(known)}, "
+        f"{len(tops[0] & tops[1])} are among the {far} strongest estimates. On the dotted line both agree.",
         "An estimate is the first term of a series: it fails where an effect bends, so trust the exact one.",
     )
     export_bar(
@@ -190,6 +190,11 @@ def _agreement(subject: Subject, guess: Screened, known: Sweep) -> None:
         about=facts(subject, known),
         key="ablation-estimate",
     )
+
+
+def so_far(known: Sweep) -> str:
+    """Which units a sentence is about, where the sweep has not reached all."""
+    return "" if known.complete else f", of the {known.n_reached:,} measured so far,"
 
 
 def merged(guess: Screened, known: Sweep) -> pd.DataFrame:
@@ -226,7 +231,8 @@ def against_attention(subject: Subject, known: Sweep) -> None:
         f"Each dot is a head. Across: attention of query {focus.query} {between} of key {focus.key}, selected on "
         "Explore. Up: how far the outcome moves without the head, either way.",
         "Weighted by value norm, as the sidebar says." if focus.view.sinks.how == "value-norm" else "",
-        f"The head that looks there most is L{layer}H{head} ({attention[layer, head]:.2f}); without it: {change}.",
+        f"The head that looks there most{so_far(known)} is L{layer}H{head} ({attention[layer, head]:.2f}); without it: "
+        f"{change}.",
         "Attention is what a head reads, not what comes of it: expect heads in every corner.",
     )
 

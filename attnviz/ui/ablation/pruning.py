@@ -11,7 +11,7 @@ import streamlit as st
 
 from attnviz import export
 from attnviz.ablation import Curve
-from attnviz.figures.pruning import interval, pruning_curve, was_timed
+from attnviz.figures.pruning import pruning_curve, was_timed
 from attnviz.ui import say
 from attnviz.ui.ablation import background
 from attnviz.ui.ablation import pruning_plan as plans
@@ -72,6 +72,8 @@ def _plan(subject: Subject) -> Plan:
         if timed:
             key = _shows("timed", model.info.n_parameters <= _TIME_UP_TO)
             timed = st.toggle("Take heads out and time it", key=key, help=_TIMED_HELP, on_change=lambda: _use("timed"))
+    if orders == ("random",):
+        say.caption("What a model writes moves in steps and is read off no single run, so heads leave at random only.")
     references = plans.references_for(subject) if how == "mean" else None
     return Plan(texts, metric, order, references, plans.decoder_for(subject, texts), int(controls), timed)
 
@@ -195,7 +197,6 @@ def frame(curve: Curve, controls: tuple[Curve, ...], timed: Curve | None) -> pd.
     tables = []
     kinds = ["curve", *["random"] * len(controls), *["timed"] * (timed is not None)]
     for kind, one in zip(kinds, (curve, *controls, *([timed] if timed is not None else [])), strict=True):
-        low, high = interval(one)
         order = {"kind": kind, "order": one.by, "n_texts": one.values.shape[1]}
-        tables.append(one.frame().assign(**order, low95=low, high95=high))
+        tables.append(one.frame().assign(**order, low95=one.low, high95=one.high))
     return pd.concat(tables, ignore_index=True)

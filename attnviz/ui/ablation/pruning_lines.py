@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 
 from attnviz.edits import Head
-from attnviz.metrics import Metric
 from attnviz.settings import settings
 from attnviz.ui import python_lines as python
 from attnviz.ui.ablation.asking import embedded_texts
+from attnviz.ui.ablation.lines import metric_lines
 from attnviz.ui.ablation.pruning_plan import STEPS, TIMED_STEPS, TIMED_TEXTS, Plan, Text, dates
 from attnviz.ui.selection import Selection
 
@@ -31,7 +30,7 @@ def pruning_lines(chosen: Selection, plan: Plan, *, timed: bool) -> str:
     lines = [*_model(chosen, "attnviz.figures.pruning"), *_texts("texts", plan.texts)]
     given = ["model", "texts"]
     if plan.metric is not None:
-        lines.append(python.assigned("metric", f"attnviz.metrics.{type(plan.metric).__name__}", _metric(plan.metric)))
+        lines += metric_lines(plan.metric)
         given.append("metric")
     options = []
     if plan.references is not None:
@@ -94,8 +93,3 @@ def _text(text: Text) -> str:
         return python.literal(text, 95)
     parts = [python.literal(part, 60) for part in (text.clean, text.corrupted, text.answer, text.foil)]
     return f"attnviz.ablation.Case({', '.join(parts)})"
-
-
-def _metric(metric: Metric) -> list[str]:
-    found = ((field.name, getattr(metric, field.name)) for field in fields(metric))  # type: ignore[arg-type]
-    return [f"{name}={python.literal(value, 60) if isinstance(value, str) else repr(value)}" for name, value in found]

@@ -14,7 +14,7 @@ from attnviz import ablation
 from attnviz.ablation import Case, Curve, Sweep
 from attnviz.edits import Head
 from attnviz.errors import InputError
-from attnviz.metrics import KL, ClassProb, Loss, Metric, Similarity
+from attnviz.metrics import KL, ClassProb, Loss, Metric, Similarity, SimilarityRank
 from attnviz.models import Model
 from attnviz.ui import work
 from attnviz.ui.ablation import asking, finding
@@ -143,7 +143,7 @@ def metric_for(subject: Subject, texts: Sequence[Text]) -> Metric | None:
     if isinstance(texts[0], Case) and model.has_vocabulary and model.family != "encoder":
         return None
     page = (subject.trace.source_text or subject.trace.text,)
-    if texts == page or isinstance(metric, Loss | KL | Similarity | ClassProb):
+    if texts == page or isinstance(metric, Loss | KL | Similarity | SimilarityRank | ClassProb):
         return metric
     return Loss() if model.family == "decoder" else KL(position=None)
 

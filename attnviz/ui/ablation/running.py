@@ -1,4 +1,4 @@
-"""A sweep in view: at once where it is short, else on request, with progress, a stop that loses nothing, and going on.
+"""A sweep in view: by itself up to a minute, else on request, with progress, a stop that loses nothing, and going on.
 
 What is known so far is drawn while the rest is measured. A session has one sweep at a time.
 """
@@ -13,13 +13,14 @@ import streamlit as st
 
 from attnviz.ablation import Sweep
 from attnviz.edits import Head
+from attnviz.errors import InputError, Unsupported
 from attnviz.ui import say
 from attnviz.ui.ablation import background, finding
 from attnviz.ui.ablation.background import span
 from attnviz.ui.ablation.subject import ONE, PLURAL, Subject
 from attnviz.ui.jobs import Job
 
-AT_ONCE = 5.0  # seconds that a sweep may take without being asked for
+AT_ONCE, BY_ITSELF = 5.0, 60.0  # seconds of a sweep that needs no words; of one that begins unasked
 MOST_WRITING = 600.0  # seconds of a sweep that writes a text for every head
 SWEEP = ""  # the kind of the job
 _RATE = {"cpu": 1.5e11, "cuda": 2e13}  # multiplications and additions a second, before any sweep was timed
@@ -31,11 +32,15 @@ def sweeping(subject: Subject, order: Sequence[Head]) -> Sweep | None:
     under_way = background.started(SWEEP, subject.asked)
     known = finding.swept(subject)
     whole = known is not None and known.complete
-    if not (under_way or whole or background.stopped(SWEEP, subject.asked)) and seconds(subject) <= AT_ONCE:
+    if not (under_way or whole or background.stopped(SWEEP, subject.asked)) and seconds(subject) <= BY_ITSELF:
+        if seconds(subject) > AT_ONCE:
+            memory_words(subject)  # worked out before, not beside
         _start(subject, order)
         background.wait(SWEEP)
         under_way = True
     if under_way and background.watch(SWEEP, f"Measuring every {ONE[subject.parts]}"):
+        if seconds(subject) > AT_ONCE:
+            say.caption(memory_words(subject))
         return finding.swept(subject)
     known = finding.swept(subject)
     if known is None or not known.complete:
@@ -101,5 +106,16 @@ def _offer(subject: Subject, order: Sequence[Head], known: Sweep | None) -> None
         )
         reached = "" if known is None else f"{known.n_reached:,} of {known.n_units:,} {many} are measured. "
         first = "the largest estimates come first" if order else "layer after layer"
-        words = f"{reached}All of them take about {span(needed)}; {first}."
+        words = f"{reached}All of them take about {span(needed)}; {first}. {memory_words(subject)}"
         st.markdown(say.plain(words))
+
+
+def memory_words(subject: Subject) -> str:
+    """How much memory a sweep takes at most; "" for what is written, and for what the sweep itself will refuse."""
+    if not subject.metric.batched:
+        return ""
+    try:
+        budget = finding.budget(subject)
+    except (InputError, Unsupported):
+        return ""
+    return f"At most {budget / 1e6:,.0f} MB of memory, the model aside."

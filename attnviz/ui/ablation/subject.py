@@ -8,7 +8,18 @@ from typing import Any, Literal
 
 from attnviz.ablation.swapping import propose_foil
 from attnviz.edits import Edit, Head, MeanHeads, ResampleHeads, ZeroHeads
-from attnviz.metrics import KL, ClassProb, ExactMatch, LogitDiff, LogProb, Loss, Metric, Similarity, default_for
+from attnviz.metrics import (
+    KL,
+    ClassProb,
+    ExactMatch,
+    LogitDiff,
+    LogProb,
+    Loss,
+    Metric,
+    Similarity,
+    SimilarityRank,
+    default_for,
+)
 from attnviz.models import Model
 from attnviz.trace import Trace
 from attnviz.ui import work
@@ -28,6 +39,7 @@ KIND_OF = {
     Loss: "loss",
     ExactMatch: "match",
     Similarity: "similarity",
+    SimilarityRank: "similarity",
     ClassProb: "class",
 }
 
@@ -83,11 +95,16 @@ class Subject:
         """The arguments of `attnviz.ablation.sweep`, model and order aside."""
         stands_in: dict[str, Any] = {}
         if self.how == "resample":
-            stands_in["donor"] = donor_of(self.model, self.donor, self.chat)
+            stands_in["donor"] = as_given(self.model, self.donor, self.chat)
         elif self.how == "mean":
-            stands_in["texts"] = self.texts
+            stands_in["texts"] = self.references
         asked = {"metric": self.metric, "how": self.how, "site": self.focus.head.site, "units": self.parts}
         return {**self.given, **asked, **stands_in}
+
+    @property
+    def references(self) -> tuple[str | list[int], ...]:
+        """The reference texts as the library takes them, in the chat template where the run is."""
+        return tuple(as_given(self.model, text, self.chat) for text in self.texts)
 
     @property
     def units(self) -> tuple[tuple[Head, ...], ...]:
@@ -112,13 +129,13 @@ class Subject:
     def edit(self, heads: Sequence[Head]) -> Edit:
         """What takes these heads out together."""
         if self.how == "resample":
-            return ResampleHeads(heads, donor_of(self.model, self.donor, self.chat))
-        return MeanHeads(heads, self.texts) if self.how == "mean" else ZeroHeads(heads)
+            return ResampleHeads(heads, as_given(self.model, self.donor, self.chat))
+        return MeanHeads(heads, self.references) if self.how == "mean" else ZeroHeads(heads)
 
 
-def donor_of(model: Model, donor: str, chat: bool) -> str | list[int]:
-    """The donor as the library takes it: in a chat template as ids, since it stands beside ids there."""
-    return list(model.encode(donor, chat_template=True).ids) if chat else donor
+def as_given(model: Model, text: str, chat: bool) -> str | list[int]:
+    """A donor or reference text as the library takes it: in a chat template as ids, since the run is ids there."""
+    return list(model.encode(text, chat_template=True).ids) if chat else text
 
 
 def kinds_of(model: Model, trace: Trace) -> tuple[str, ...]:
@@ -158,7 +175,7 @@ def position_of(model: Model, trace: Trace) -> int:
 def metric_of(model: Model, trace: Trace, chosen: Selection, other: str) -> Metric:
     """The chosen outcome; the model's own where it has no such, or its words are missing.
 
-    other   the text to continue with, or to be similar to
+    other   the text to continue with, or to be similar to; several, one a line, to be ranked by that
     """
     kind = chosen.metric if chosen.metric in kinds_of(model, trace) else ""
     if kind in ("", "difference") and model.has_vocabulary and "difference" in kinds_of(model, trace):
@@ -184,8 +201,14 @@ def metric_of(model: Model, trace: Trace, chosen: Selection, other: str) -> Metr
         label = model.labels[chosen.answer]
         return ClassProb(label if model.labels.count(label) == 1 else chosen.answer)
     if kind == "similarity" or (not kind and other and not model.has_vocabulary and not model.labels):
-        return Similarity(other or None)
+        several = ranked_texts(other)
+        return SimilarityRank(several, 0) if len(several) > 1 else Similarity(several[0] if several else None)
     return default_for(model, trace)
+
+
+def ranked_texts(other: str) -> tuple[str, ...]:
+    """The different texts, one a line, that embeddings are compared with; the first is the wanted one."""
+    return tuple(dict.fromkeys(line.strip() for line in other.splitlines() if line.strip()))
 
 
 def foil_of(model: Model, trace: Trace, answer: int) -> tuple[int, bool]:

@@ -1,0 +1,1 @@
+"""What the Highlights page is made of."""

@@ -1,0 +1,1 @@
+"""The pieces of the Steering page: which words, by what and where, and what comes of it."""
