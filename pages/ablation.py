@@ -30,14 +30,16 @@ try:
     st.divider()
     set_of_heads(subject, known)
     beside(subject, known)
-    many_prompts(subject)
-    believing(subject)
-    several_donors(subject)
-    pruning(subject)
-    baked(subject)
     if known is not None and known.n_reached:
         st.divider()
         against_attention(subject, known)
+    st.divider()
+    many_prompts(subject)
+    pruning(subject)
+    baked(subject)
+    st.divider()
+    believing(subject)  # last, with what follows it: whoever cancels it keeps the rest of the page
+    several_donors(subject)
 except AttnvizError as error:
     say.problem(error)
 again(SWEEP, MANY, PRUNING)

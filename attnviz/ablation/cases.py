@@ -80,7 +80,8 @@ class Averaged:
         by_site = {place: np.stack([one.found[place] for one in sweeps]) for place in first.found}
         several = len({one.metric for one in sweeps}) > 1
         metric = f"outcome of each text ({first.unit})" if several else first.metric
-        title = f"mean of {len(sweeps)} texts, {first.title.replace(first.metric, metric)}"
+        texts = f"{len(sweeps)} texts" if len(sweeps) > 1 else "1 text"
+        title = f"mean of {texts}, {first.title.replace(first.metric, metric)}"
         baseline = np.array([one.baseline for one in sweeps])
         return cls(by_site, baseline, site or first.site, title, metric, units=first.units)
 

@@ -16,6 +16,7 @@ from attnviz.figures.ablation import named, of_layers
 from attnviz.figures.drawing import INK, NO_VALUE, framed
 from attnviz.figures.palette import Theme, diverging_colorscale
 
+LEAST_TEXTS = 3  # two that agree by chance look sure
 _TICKS, _HEIGHT = 16, 480
 Doubles = npt.NDArray[np.float64]
 
@@ -24,11 +25,11 @@ def q_values(averaged: Averaged) -> dict[str, Doubles]:
     """By site, [layer, head]: how likely such a mean is where the true one is zero, corrected for all that was tested.
 
     A t-test over texts for each head, then Benjamini & Hochberg (1995) over the heads of all sites. NaN where there is
-    no head, and everywhere for a single text.
+    no head, and everywhere for fewer than three texts.
     """
     effects = np.concatenate([values.reshape(len(values), -1) for values in averaged.by_site.values()], axis=1)
     n = len(effects)
-    if n < 2:
+    if n < LEAST_TEXTS:
         return {site: np.full(values.shape[1:], np.nan) for site, values in averaged.by_site.items()}
     mean = effects.mean(0)
     with np.errstate(divide="ignore", invalid="ignore"):

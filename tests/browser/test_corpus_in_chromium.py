@@ -77,6 +77,9 @@ def test_a_table_is_split_by_label_and_its_outlier_opened(tab: NewTab, app_url: 
     corpus.page.get_by_role("option", name="mood").click()
     corpus.settled()
     corpus.take()
+    if corpus.button("Run").is_visible():  # the first batch took long: the rest waits to be asked for
+        corpus.button("Run").click()
+        expect(corpus.button("Run")).to_be_hidden()
     corpus.until(lambda: corpus.values(corpus.means, (6, 12)).max() > 0)
     corpus.pick(corpus.means, 2, 1)
     corpus.wait_for_params(layer=2)

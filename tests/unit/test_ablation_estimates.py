@@ -72,7 +72,7 @@ def test_an_encoder_decoder_is_estimated_at_all_sites() -> None:
 
 
 def test_what_has_no_slope_is_refused(minilm: Model, smollm2: Model) -> None:
-    with pytest.raises(Unsupported, match="use sweep"):
+    with pytest.raises(Unsupported, match="no estimate"):
         ablation.screen(minilm, TEXT, SimilarityRank([TEXT, OTHER], best=0, by="rank"))
     with pytest.raises(Unsupported, match="no slope"):
         ablation.screen(smollm2, TEXT, KL())

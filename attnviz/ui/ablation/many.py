@@ -16,7 +16,7 @@ import streamlit as st
 from attnviz import ablation
 from attnviz.ablation import Averaged, Case, Sweep
 from attnviz.errors import AttnvizError, InputError
-from attnviz.figures.many import mean_map, q_values
+from attnviz.figures.many import LEAST_TEXTS, mean_map, q_values
 from attnviz.ui import say, work
 from attnviz.ui.ablation import background, chosen, finding, lines
 from attnviz.ui.ablation.background import span
@@ -173,9 +173,9 @@ def _shown(subject: Subject, mean: Averaged, n_cases: int, file: str) -> None:
         f"{mean.baseline.mean():.4f}. Each cell: edited minus clean, the mean over prompts.",
         f"Dots and table: {len(here)} {PLURAL[parts]} of q < {RATE} (t-test over prompts, corrected for all "
         f"{int(table['q'].notna().sum())} by Benjamini and Hochberg); the 95% intervals are not corrected."
-        if n > 1
-        else "One prompt has no interval.",
-        f"Fewer than {_FEW} prompts are a hint." if 1 < n < _FEW else "",
+        if n >= LEAST_TEXTS
+        else f"Fewer than {LEAST_TEXTS} prompts are not tested: no head is marked.",
+        f"Fewer than {_FEW} prompts are a hint." if LEAST_TEXTS <= n < _FEW else "",
         "It is about prompts like these, and no verdict: other ways of taking heads out may disagree.",
         OFF if subject.how == "zero" else "",
     )

@@ -130,7 +130,7 @@ def _grid(subject: Subject, shown: Sweep) -> None:
 
 def caption_of(subject: Subject, shown: Sweep) -> list[str]:
     """What effects are and are not, for captions."""
-    direction = f"Blue: the outcome rises without the {ONE[subject.parts]}. Orange: it falls."
+    direction = f"Blue: the outcome is larger without the {ONE[subject.parts]}. Orange: it is smaller."
     words = [
         f"Clean run: {shown.metric} is {shown.baseline:.4f}. Each cell is edited minus clean. {direction}",
         noise_words(shown),
@@ -175,11 +175,14 @@ def _agreement(subject: Subject, guess: Screened, known: Sweep) -> None:
     show_figure(drawn, "ablation-estimate")
     exact, first = effects(known, site), guess.found[site]
     there = np.isfinite(exact) & np.isfinite(first)
-    far = min(10, int(there.sum()))
+    far = min(10, int(there.sum()) // 3)  # of all of them both would name the same
     tops = [set(np.argsort(np.abs(v[there]))[::-1][:far].tolist()) for v in (exact, first)]
     say.caption(
         f"Of the {far} strongest {PLURAL[subject.parts]} by the exact effect{so_far(known)}, "
-        f"{len(tops[0] & tops[1])} are among the {far} strongest estimates. On the dotted line both agree.",
+        f"{len(tops[0] & tops[1])} are among the {far} strongest estimates."
+        if far
+        else "",
+        "On the dotted line both agree.",
         "An estimate is the first term of a series: it fails where an effect bends, so trust the exact one.",
     )
     export_bar(
