@@ -53,14 +53,16 @@ def screen(
     asked = Asked.of(model, text, metric, **question)
     if metric.needs_clean and not asked.edits:
         raise Unsupported(
-            f"{type(metric).__name__} has no slope in the clean run, which it compares with, so it has no estimate: only exact effects, as of a sweep."
+            f"{type(metric).__name__} has no slope in the clean run, which it compares with, and so no estimate: there "
+            "are only exact effects, as of a sweep."
         )
     call = Call(places=model.layout.places, edits=asked.edits, keep=False, keep_z=True)
     with model.running(call, grad=True):
         outcome = asked.outcome.of_outputs(model.hf_model(**last_logits(asked)))[0]
         if not outcome.requires_grad:
             raise Unsupported(
-                f"{type(metric).__name__} moves in steps, so it has no slope and no estimate: only exact effects, as of a sweep."
+                f"{type(metric).__name__} moves in steps, so it has no slope and no estimate: there are only exact "
+                "effects, as of a sweep."
             )
         slopes = torch.autograd.grad(outcome, list(call.z.values()), allow_unused=True)
     by_head = {}
