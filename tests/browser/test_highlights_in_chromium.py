@@ -64,7 +64,7 @@ def test_marks_survive_a_refresh_and_the_best_head_opens_in_explore(tab: NewTab,
     layer, head = re.fullmatch(r"L(\d+)H(\d+)", name).groups()  # type: ignore[union-attr]
     explore = here.arrived(Explore).wait_for_params(layer=layer, head=head)
     expect(explore.text).to_have_value(f"{TEXT}\n{QUESTION}")
-    again = explore.go(Highlights)
+    again = Highlights(explore.page, explore.url).open(**explore.params())
     expect(again.told).to_have_text(told)
     again.paint("bread", "bread")
     expect(again.alerts.filter(has_text="changed after the model's view was shown")).to_be_visible()
