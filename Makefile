@@ -9,7 +9,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 run: $(VENV)/.installed
 	$(BIN)/streamlit run app.py
 
-test: check $(VENV)/.browser
+# The browser comes while the code is read: one waits for the network, the other for the processor.
+test:
+	$(MAKE) --jobs=2 check $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal tests/unit tests/app
 	$(BIN)/pytest tests/browser
 

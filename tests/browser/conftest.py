@@ -28,7 +28,8 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def app_url(data_folder: Path) -> Iterator[str]:
-    with running_app(ATTNVIZ_DATA_DIR=str(data_folder)) as url:
+    # All three embedded models stay: reading them again is not what is tested here.
+    with running_app(ATTNVIZ_DATA_DIR=str(data_folder), ATTNVIZ_MODELS_HELD="3") as url:
         yield url
 
 
