@@ -109,7 +109,7 @@ def control_lines(chosen: Selection, subject: Subject, trial: Trial) -> str:
     drawn = [f"n={trial.n}", *["anywhere=True"] * trial.anywhere]
     lines.append(python.assigned("rows", "attnviz.ablation.table", ["model", "cases", "[heads]", *given]))
     lines.append(python.assigned("controls", "attnviz.ablation.band", ["model", "cases", "heads", *drawn, *given]))
-    lines.append("print(attnviz.ablation.verdict(rows, controls)[0].reason)")
+    lines.append("verdict = attnviz.ablation.verdict(rows, controls)[0]  # verdict.reason says why")
     return python.shown(lines, "ablation.control_dots", ["rows", "controls"])
 
 
@@ -122,7 +122,7 @@ def donor_lines(chosen: Selection, subject: Subject, texts: Sequence[str]) -> st
     lines += [f"heads = [{', '.join(map(python.head_literal, subject.heads))}]", *metric_lines(subject.metric)]
     arguments = ["model", "case", "[heads]", "donors", "metric=metric", *given[1:]]
     lines.append(python.assigned("table", "attnviz.ablation.donors", arguments))
-    return "\n".join([*lines, "print(table.frame())"]) + "\n"
+    return "\n".join([*lines, "effects = table.frame()"]) + "\n"
 
 
 def _asked(chosen: Selection, subject: Subject, *, traced: bool = False) -> tuple[list[str], list[str]]:

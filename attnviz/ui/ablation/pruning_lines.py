@@ -70,7 +70,7 @@ def baking_lines(chosen: Selection, scales: Mapping[Head, float]) -> str:
     lines = [*_model(chosen), "scales = {"]
     lines += [f"    {python.head_literal(head)}: {scale:g}," for head, scale in scales.items()]
     lines += ["}", python.assigned("baked", "attnviz.ablation.bake", ["model", "scales", 'folder="baked"'])]
-    return "\n".join([*lines, "print(baked.title, baked.gap)"]) + "\n"
+    return "\n".join([*lines, "gap = baked.gap  # how far the copy is from the edited model"]) + "\n"
 
 
 def _model(chosen: Selection, *modules: str) -> list[str]:

@@ -34,5 +34,5 @@ def ranking_lines(chosen: Selection, ask: Asked, texts: Sequence[Marked], method
     options += [f"sinks=attnviz.Sinks({ask.sinks.how!r}, {ask.sinks.kinds!r})"] if ask.sinks != Sinks() else []
     options += [f"methods={tuple(methods)!r}"] if len(methods) < len(METHODS) else []
     lines.append(python.assigned("ranking", "human.rank", ["model", f"[{', '.join(names)}]", *options]))
-    lines.append("print(ranking.why)")
+    lines.append("why = ranking.why  # which heads are named, or why none is")
     return python.shown(lines, "highlights.agreement_dots", ["ranking"])
