@@ -29,7 +29,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -206,10 +206,17 @@ class Oracle:
         finally:
             handle.remove()
 
-    def without_head(self, attention: str, call: int, head: int) -> torch.Tensor:
-        """The logits when the eager function gives nothing for one head, at one call of one attention module."""
-        with self._eager_without(attention, call, head):
+    def without_head(self, attention: str, call: int, head: int, instead: torch.Tensor | float = 0.0) -> torch.Tensor:
+        """The logits when the eager function gives nothing, or `instead`, for one head at one call of one module."""
+        with self._eager_giving(attention, call, head, instead):
             return logits_of(run_plain(self.model, self.ids))
+
+    def outputs_of(self, attention: str, call: int, ids: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What the eager function gives at one call of one module on other ids, [query, head, d_value]."""
+        seen: list[torch.Tensor] = []
+        with self._eager_changed(attention, call, lambda z: seen.append(z[0].clone()) or z):
+            run_plain(self.model, ids)
+        return seen[0]
 
     def entrance(self, attention: str, call: int, z: torch.Tensor, head: int) -> tuple[str, int] | None:
         """(module, its call) whose input is z, [batch, query, head, d_value]: where the heads leave for good.
@@ -231,7 +238,7 @@ class Oracle:
         found = _first(same, scopes, attention)
         if found is not None:
             return found
-        with self._eager_without(attention, call, head), self._watching({}) as changed:
+        with self._eager_giving(attention, call, head), self._watching({}) as changed:
             run_plain(self.model, self.ids)
         others = torch.ones(flat.shape[-1], dtype=torch.bool)
         others[columns] = False
@@ -265,24 +272,37 @@ class Oracle:
             for file, original in originals.items():
                 file.eager_attention_forward = original
 
+    def _eager_giving(
+        self, attention: str, call: int, head: int, instead: torch.Tensor | float = 0.0
+    ) -> AbstractContextManager[None]:
+        """While open, the modelling file's eager function gives something else for one head."""
+
+        def given(z: torch.Tensor) -> torch.Tensor:
+            z = z.clone()
+            z[:, :, head] = instead
+            return z
+
+        return self._eager_changed(attention, call, given)
+
     @contextmanager
-    def _eager_without(self, attention: str, call: int, head: int) -> Iterator[None]:
-        """While open, the modelling file's eager function gives nothing for one head, at one call of one module."""
+    def _eager_changed(
+        self, attention: str, call: int, change: Callable[[torch.Tensor], torch.Tensor]
+    ) -> Iterator[None]:
+        """While open, what the modelling file's eager function gives is changed, at one call of one module."""
         target, calls = self.model.get_submodule(attention), 0
         file = sys.modules[type(target).__module__]
         original = file.eager_attention_forward
 
-        def without(module: nn.Module, *args: Any, **keywords: Any) -> Any:
+        def changed(module: nn.Module, *args: Any, **keywords: Any) -> Any:
             nonlocal calls
             z, weights = original(module, *args, **keywords)
             if module is target:
                 calls += 1
                 if calls - 1 == call:
-                    z = z.clone()
-                    z[:, :, head] = 0
+                    z = change(z)
             return z, weights
 
-        file.eager_attention_forward = without
+        file.eager_attention_forward = changed
         try:
             yield
         finally:
