@@ -17,6 +17,7 @@ from attnviz.figures.labels import plain
 from attnviz.figures.palette import CATEGORICAL, Theme, diverging_colorscale
 
 _NAMED = 8  # heads of a scatter that are named: those farthest out
+_ROOM = (0.14, 0.045)  # of a name, as shares of the axes of a figure in half a page
 _HEIGHT = 440
 ONE_TEXT = "One text is one text: a head is important only where several texts and methods agree."
 CORNERS = ("looks much, small effect here", "large effect here, looks elsewhere", "looks much, large effect here")
@@ -249,9 +250,8 @@ def of_layers(figure: go.Figure, shape: tuple[int, ...], units: UnitName) -> Non
 def _points(
     x: npt.NDArray[Any], y: npt.NDArray[Any], at: Sequence[Sequence[int]], theme: Theme, units: UnitName = "head"
 ) -> go.Figure:
-    """Heads, groups or layers as points; those farthest out on either axis are named."""
-    out = np.maximum(*(np.abs(v) / (np.abs(v).max() or 1.0) for v in (x, y)))
-    shown = set(np.argsort(out)[::-1][:_NAMED].tolist())
+    """Heads, groups or layers as points; those farthest out on either axis are named, where names have room."""
+    shown = _with_room(x, y)
     names = [named(layer, column, units) for layer, column in at]
     return go.Figure(
         go.Scatter(
@@ -268,6 +268,17 @@ def _points(
             showlegend=False,
         )
     )
+
+
+def _with_room(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> set[int]:
+    """The points farthest out on either axis whose names do not lie on one that is farther out."""
+    out = np.maximum(*(np.abs(v) / (np.abs(v).max() or 1.0) for v in (x, y)))
+    places = np.stack([(v - v.min()) / (np.ptp(v) or 1.0) for v in (x, y)], axis=1)
+    shown: list[int] = []
+    for i in np.argsort(out)[::-1][: 2 * _NAMED].tolist():
+        if all((np.abs(places[i] - places[j]) > _ROOM).any() for j in shown):
+            shown.append(i)
+    return set(shown[:_NAMED])
 
 
 def _lined(figure: go.Figure, x: str, y: str, theme: Theme) -> None:

@@ -114,13 +114,16 @@ class KL(Metric):
         expected = logits_at(need_clean(self, clean), start, stop).log_softmax(-1)
 
         def score(outputs: Outputs) -> torch.Tensor:
-            found = logits_at(outputs, start, stop).log_softmax(-1)
-            share = expected.exp()
-            # A token that the model rules out adds nothing, where 0 * inf would be NaN.
-            parts = torch.where(share > 0, share * (expected - found), 0.0)
-            return parts.sum(-1).clamp(min=0).mean(-1)
+            return kl_nats(expected, logits_at(outputs, start, stop).log_softmax(-1)).mean(-1)
 
         return Plan(tuple(ids), score, start)
+
+
+def kl_nats(expected: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    """KL(expected || found) over the last axis, of log-probabilities: [..., token] and [..., token] -> [...], nats."""
+    share = expected.exp()
+    # A token that the model rules out adds nothing, where 0 * inf would be NaN; rounding may go below zero.
+    return torch.where(share > 0, share * (expected - found), 0.0).sum(-1).clamp(min=0)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from pydantic import field_validator
 from attnviz import feedback
 from attnviz.errors import InputError
 from attnviz.feedback import MOST_CHARS, Feedback, Kind, Verdict
+from attnviz.models import Model
+from attnviz.trace import Trace
 from attnviz.ui import drafts, say
 from attnviz.ui.session import act
 from attnviz.ui.work import digest
@@ -89,6 +91,28 @@ def feedback_row(text: str, *, model: str, predicted: str = "", kind: Kind = "pr
         )
     if _PROBLEM in st.session_state:
         say.problem(InputError(st.session_state.pop(_PROBLEM)))
+
+
+def prediction_row(model: Model, trace: Trace, position: int, *, name: str, key: str) -> None:
+    """Thumbs for the likeliest token at a position of a trace, judged on the text up to there.
+
+    name   of the model
+    Nothing where the model predicts no tokens or the text ends in the middle of a character there.
+    """
+    if not trace.info.has_vocabulary:
+        return
+    token = trace.tokens[position]
+    last = position in (-1, len(trace.tokens) - 1)
+    text = trace.source_text if trace.info.family == "encoder-decoder" else trace.text
+    if trace.info.family == "decoder" and not last:
+        if token.span is None:
+            return
+        text = text[: token.span[1]]
+    first = int(trace.predictions(position, 1)["token_id"][0])
+    said = trace.decode(first)
+    # Not a step of an encoder-decoder, whose answer is all of its target, nor a piece of a character.
+    whole = trace.info.family != "encoder-decoder" and model.ids_of(said) == [first]
+    feedback_row(text, model=name, predicted=said if whole else "", key=key)
 
 
 def feedback_list() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from attnviz.models import Model
+from attnviz.settings import settings
 from attnviz.text import visible
 from attnviz.trace import Trace
 from attnviz.ui import say
+from attnviz.ui.feedback import prediction_row
 from attnviz.ui.focus import Focus
 from attnviz.ui.selection import Selection
 from attnviz.ui.session import text_of
@@ -19,11 +21,11 @@ def outcome(model: Model | None, trace: Trace, chosen: Selection, focus: Focus) 
     """What the model makes of the text: its next token, or for a sentence encoder a similarity."""
     if trace.info.has_vocabulary:
         at_source = focus.head.site == "encoder"
-        _predictions(
-            trace,
-            len(trace.tokens) - 1 if at_source else focus.query,
-            "the last" if at_source else "the selected query",
-        )
+        query = len(trace.tokens) - 1 if at_source else focus.query
+        _predictions(trace, query, "the last" if at_source else "the selected query")
+        if model is not None and not chosen.chat:  # what is said of a text is kept without its template
+            name = chosen.model or settings().default_model
+            prediction_row(model, trace, query, name=name, key="explore-feedback")
     elif model is not None and trace.embedding is not None:
         _similarity(model, trace, chosen)
     elif trace.class_logits is not None:

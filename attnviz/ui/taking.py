@@ -1,4 +1,4 @@
-"""What of the pictures on Explore and All heads can be taken along: which figure, numbers and lines of Python."""
+"""What of a page's pictures can be taken along: which figure, numbers and lines of Python."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ from attnviz.ui.titles import SCORE_TITLES
 from attnviz.view import Seen
 
 
-def map_bar(trace: Trace, focus: Focus, seen: Seen) -> None:
-    """The selected head's map, the part that is shown."""
+def map_bar(
+    trace: Trace, focus: Focus, seen: Seen, *, name: str = "attention", lines: str = "", key: str = "map"
+) -> None:
+    """The selected head's map, the part that is shown.
+
+    name    what its files are called, before the model and the head
+    lines   Python that makes it; "": that of the Selection's own trace
+    key     tells the maps of one page apart
+    """
     chosen, head, look = selection(), focus.head, theme()  # a download is made where no session is
     export_bar(
-        f"attention {trace.info.name} {Head(head.layer, head.head)}",
+        f"{name} {trace.info.name} {Head(head.layer, head.head)}",
         lambda: figures.attention_map(
             trace,
             head,
@@ -30,10 +37,10 @@ def map_bar(trace: Trace, focus: Focus, seen: Seen) -> None:
             theme=look,
         ),
         seen.frame,
-        python_lines.map_lines(chosen, focus, *_texts(trace)),
+        lines or python_lines.map_lines(chosen, focus, *_texts(trace)),
         rows=seen.weights.numel(),
         about=export.about(trace, head=head, view=focus.view),
-        key="map",
+        key=key,
     )
 
 

@@ -42,8 +42,8 @@ def common(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def marked(tokens: Sequence[str], same: int) -> str:
-    """Tokens as Markdown, the first one after `same` of them marked."""
-    pieces = [say.plain("".join(tokens[:same])), "", say.plain("".join(tokens[same + 1 :]))]
-    if same < len(tokens):
-        pieces[1] = f":orange-background[{say.plain(tokens[same])}]"
-    return "".join(pieces) or say.plain("nothing")
+    """Tokens as Markdown, the first one after `same` of them marked; a space's sign stays with its word."""
+    joined = [say.plain(token).replace("␣", "␣\N{WORD JOINER}") for token in tokens]
+    if same < len(joined):
+        joined[same] = f":orange-background[{joined[same]}]"
+    return "".join(joined) or say.plain("nothing")

@@ -8,6 +8,7 @@ from attnviz import feedback
 from attnviz.feedback import Feedback
 from attnviz.ui.session import stores
 from pages import HOSTILE, assert_fine, params, press, said, words_of
+from pages import opened as at
 
 
 def row() -> None:
@@ -117,3 +118,19 @@ def test_hostile_words_stay_words() -> None:
     (one,) = kept(test)
     assert (one.reason, one.wanted, one.kind) == (HOSTILE, "", "explanation")
     assert "<img" not in "".join(str(element.proto.body) for element in test.get("html"))
+
+
+def test_explore_judges_the_text_up_to_the_query_and_flow_its_explanation() -> None:
+    test = at("explore", with_text="Mary gave John a book", query="2")
+    test.button(key="explore-feedback-up").click().run()
+    press(test, "Keep it")
+    assert_fine(test)
+    (one,) = kept(test)
+    assert (one.text, one.kind, one.verdict) == ("Mary gave John", "prediction", "up")
+    assert one.wanted  # what the model predicts there
+    test = at("flow", with_text="Mary gave John a book", method="rollout")
+    test.button(key="flow-feedback-down").click().run()
+    press(test, "Keep it")
+    assert_fine(test)
+    (one,) = kept(test)
+    assert (one.text, one.kind, one.verdict, one.wanted) == ("Mary gave John a book", "explanation", "down", "")

@@ -255,3 +255,4 @@ def test_the_first_token_that_differs_is_marked_and_nothing_in_it_is_markup() ->
     assert two_runs.marked(("a", "]b", "c"), 1) == r"a:orange-background[\]b]c"
     assert two_runs.marked(("a",), 1) == "a"
     assert two_runs.marked((), 0) == "nothing"
+    assert two_runs.marked(("␣Mary",), 1) == "␣\N{WORD JOINER}Mary"

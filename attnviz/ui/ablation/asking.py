@@ -61,7 +61,10 @@ def subject_of(model: Model, trace: Trace, focus: Focus) -> Subject:
     """What the person asks, with the fields to change it; raises AttnvizError for what cannot be asked here."""
     longest = max(len(trace.tokens), len(trace.source_tokens))
     if longest > MOST_TOKENS:
-        raise InputError(f"Heads are taken out of texts of at most {MOST_TOKENS} tokens; this has {longest:,}.")
+        raise InputError(
+            f"Heads are taken out of texts of at most {MOST_TOKENS} tokens here; this has {longest:,}. Shorten it, "
+            "or run `attnviz.ablation.sweep`, which has no such limit."
+        )
     site = model.info.site(focus.head.site)
     _drop_strange(model, trace, site)
     left, right = st.columns(2, gap="medium")

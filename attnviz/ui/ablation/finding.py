@@ -19,6 +19,7 @@ from attnviz.ablation.held import Removal
 from attnviz.ablation.passes import Passes
 from attnviz.edits import Edit, Head
 from attnviz.errors import InputError, Unsupported
+from attnviz.metrics.next_token import kl_nats
 from attnviz.trace import Trace
 from attnviz.ui import work
 from attnviz.ui.ablation import generated
@@ -246,9 +247,7 @@ def divergences(clean: torch.Tensor, edited: torch.Tensor) -> npt.NDArray[np.flo
     parts = []
     for start in range(0, len(clean), _ROWS):
         expected, found = (x[start : start + _ROWS].float().log_softmax(-1) for x in (clean, edited))
-        share = expected.exp()
-        # A token that the model rules out adds nothing, where 0 * inf would be NaN.
-        parts.append(torch.where(share > 0, share * (expected - found), 0.0).sum(-1).clamp(min=0))
+        parts.append(kl_nats(expected, found))
     return torch.cat(parts).double().cpu().numpy()
 
 

@@ -14,6 +14,7 @@ from attnviz.flow.methods import METHODS
 from attnviz.ui import say
 from attnviz.ui.components.flowgraph import flow_graph
 from attnviz.ui.export import export_bar
+from attnviz.ui.feedback import feedback_row
 from attnviz.ui.flow import finding, keeping
 from attnviz.ui.flow.lines import graph_lines
 from attnviz.ui.flow.picked import edge_view
@@ -22,7 +23,7 @@ from attnviz.ui.flow.target import Subject, source_levels, state_words
 from attnviz.ui.focus import Focus
 from attnviz.ui.pickers import dropdown, held, segments, share_slider
 from attnviz.ui.selection import GRAPHS
-from attnviz.ui.session import select, selection
+from attnviz.ui.session import select, selection, text_of
 from attnviz.ui.theme import theme
 
 _AS, _LEAST = "attnviz_flow_drawn_as", "attnviz_flow_routes_threshold"
@@ -48,6 +49,7 @@ def graph_view(subject: Subject, focus: Focus) -> None:
     else:
         _canvas(subject, focus, graph)
     _caption(subject, drawn, options, as_sankey=as_sankey)
+    feedback_row(text_of(selection().text), model=subject.name, kind="explanation", key="flow-feedback")
     edge_view(subject, focus, drawn=_is_drawn(subject, focus, graph))
 
 

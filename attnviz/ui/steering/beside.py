@@ -13,16 +13,15 @@ import streamlit as st
 
 from attnviz.errors import InputError, Unsupported
 from attnviz.export import about
-from attnviz.figures import attention_map as map_figure
 from attnviz.figures import head_grid
 from attnviz.figures.labels import head_words, run_words
 from attnviz.text import visible
 from attnviz.trace import Trace
-from attnviz.ui import say, two_runs
+from attnviz.ui import say, taking, two_runs
 from attnviz.ui.export import export_bar
-from attnviz.ui.feedback import feedback_row
+from attnviz.ui.feedback import prediction_row
 from attnviz.ui.head_map import head_matrix, rising
-from attnviz.ui.session import select, selection, text_of
+from attnviz.ui.session import select, selection
 from attnviz.ui.steering import finding, lines
 from attnviz.ui.steering.finding import PREDICTED, WRITTEN, Steered
 from attnviz.ui.steering.subject import Subject
@@ -102,13 +101,7 @@ def _before(subject: Subject, found: Steered | None) -> None:
         table = table.rename(columns={"before": "probability"})
     config = {"probability": _CHANCE}
     st.dataframe(table, hide_index=True, key="steering-before", height="content", column_config=config)
-    first = int(subject.trace.predictions(subject.position, 1)["token_id"][0])
-    said = subject.trace.decode(first)
-    # Not a step of an encoder-decoder, whose answer is all of its target, nor a piece of a character.
-    whole = subject.model.family != "encoder-decoder" and subject.model.ids_of(said) == [first]
-    feedback_row(
-        text_of(selection().text), model=subject.name, predicted=said if whole else "", key="steering-feedback"
-    )
+    prediction_row(subject.model, subject.trace, subject.position, name=subject.name, key="steering-feedback")
 
 
 def _after(found: Steered) -> None:
@@ -168,27 +161,17 @@ def _maps(subject: Subject, steered: Trace) -> None:
     """The map of the selected head in both runs."""
     head, focus = subject.focus.head, subject.focus
     st.markdown(f"**{say.plain(head_words(steered, head))} in both runs**")
-    look, chosen = theme(), selection()
     for place, trace in zip(st.columns(2, gap="medium"), (subject.trace, steered), strict=True):
         which = "after" if trace is steered else "before"
         with place:
             st.markdown(which.capitalize())
             seen = attention_map(trace, focus, key=f"steering-map-{which}", max_height=380)
-            export_bar(
-                f"{which} {trace.info.name} L{head.layer}H{head.head}",
-                lambda trace=trace: map_figure(  # type: ignore[misc]
-                    trace,
-                    head,
-                    view=focus.view,
-                    window=focus.window,
-                    scale=chosen.scale,
-                    palette=chosen.palette,
-                    theme=look,
-                ),
-                seen.frame,
-                lines.map_lines(chosen, subject, steered=trace is steered),
-                rows=seen.weights.numel(),
-                about=about(trace, head=head, view=focus.view),
+            taking.map_bar(
+                trace,
+                focus,
+                seen,
+                name=which,
+                lines=lines.map_lines(selection(), subject, steered=trace is steered),
                 key=f"steering-map-{which}",
             )
     own = "" if subject.heads is None or head in subject.heads else "It is not steered itself."
