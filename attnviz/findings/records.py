@@ -12,14 +12,14 @@ All records are frozen and refuse fields that they do not know: they come from f
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from typing import Annotated, Literal, get_args
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from attnviz.edits import Head
+from attnviz.findings.judging import missing
 
 Status = Literal["hypothesis", "supported", "refuted"]
 Direction = Literal["above", "below"]
@@ -52,7 +52,10 @@ Words = Annotated[str, Field(max_length=2_000)]
 Name = Annotated[str, Field(max_length=300)]
 Label = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^\S(.*\S)?$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Moment = Annotated[datetime, Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 class Record(BaseModel):
@@ -152,7 +155,7 @@ class Plan(Record):
     direction: Direction = "above"
     bound: Finite = 0.0
     refuted_by: Words = ""
-    stated: Moment
+    stated: AwareDatetime = Field(default_factory=_now)
 
     def same_question(self, other: Measurement) -> bool:
         """Whether the other measures what was planned; another draw of controls is the same question."""
@@ -212,7 +215,7 @@ class Evidence(Record):
     by: Name = ""
     note: Words = ""
     planned: bool = False
-    at: Moment
+    at: AwareDatetime = Field(default_factory=_now)
 
 
 class Seen(Record):
@@ -230,12 +233,31 @@ class Seen(Record):
     lines: Text = ""
 
 
+class Annotation(Record):
+    """What one person calls a finding; no labels say that none fits.
+
+    brought_by   who imported it, where that was somebody else
+    """
+
+    by: Name = Field(min_length=1)
+    labels: tuple[Label, ...] = Field(default=(), max_length=20)
+    confidence: float | None = Field(default=None, ge=0, le=1)
+    at: AwareDatetime = Field(default_factory=_now)
+    brought_by: Name = ""
+
+    @field_validator("labels")
+    @classmethod
+    def _each_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(labels))
+
+
 class Finding(Record):
     """An observation with what holds it up.
 
     id           of 32 hexadecimal digits, made once
     figure       a Plotly figure as JSON, or ""
     shared       whether others may see it; private until its author says so
+    annotations  what others call it, one each: a store keeps them apart, and writes them here for a file
     version      counted up at every change; a store refuses one that somebody else changed meanwhile
     """
 
@@ -254,8 +276,9 @@ class Finding(Record):
     figure: str = Field(default="", max_length=5_000_000)
     plan: Plan | None = None
     evidence: tuple[Evidence, ...] = Field(default=(), max_length=MOST_EVIDENCE)
-    created: Moment
-    changed: Moment
+    annotations: tuple[Annotation, ...] = Field(default=(), max_length=1_000)
+    created: AwareDatetime = Field(default_factory=_now)
+    changed: AwareDatetime = Field(default_factory=_now)
     version: int = Field(default=1, ge=1)
 
     @field_validator("claim")
@@ -276,57 +299,3 @@ class Finding(Record):
         if reason:
             raise ValueError(reason)
         return self
-
-
-def missing(finding: Finding, status: Status) -> str:
-    """What a finding lacks for a status, in a sentence; "" where it lacks nothing.
-
-    "supported" needs, and "refuted" too, that the planned measurement was made after it was planned, with its control,
-    on texts other than the one the finding was seen on, and that its last such outcome holds, or fails.
-    """
-    if status == "hypothesis":
-        return ""
-    plan = finding.plan
-    if plan is None:
-        return (
-            f"A finding is {status} by a measurement that was planned: say first what is measured, and what refutes it."
-        )
-    found_on = set(finding.seen.texts.values())
-    fresh = [
-        one
-        for one in finding.evidence
-        if plan.same_question(one.measurement)
-        and one.at >= plan.stated
-        and one.outcome.has_control
-        and all(case.text not in found_on for case in one.cases)
-        and set(one.cases) == set(plan.cases)
-    ]
-    if not fresh:
-        return (
-            f"A finding is {status} by its planned measurement, made with its control on texts other than the one it "
-            "was found on: measure it first."
-        )
-    wanted: Verdict = "holds" if status == "supported" else "fails"
-    last = max(fresh, key=lambda one: one.at).outcome.verdict
-    if last != wanted:
-        return f"The planned measurement came out as “{last}”, and a finding is {status} where it {wanted}."
-    return ""
-
-
-def judged(outcome: Outcome, plan: Plan) -> Verdict:
-    """What an outcome says of its plan.
-
-    holds   the interval lies wholly on the expected side of the bound, and the mean beyond the control's middle
-    fails   the interval lies wholly on the other side, or it lies wholly within the control's middle
-    open    anything else, and everything without an interval or a control
-    """
-    low, high, least, most = outcome.low, outcome.high, outcome.control_low, outcome.control_high
-    if low is None or high is None or least is None or most is None or not math.isfinite(outcome.mean):
-        return "open"
-    if plan.direction == "above":
-        holds, against, beyond = low > plan.bound, high < plan.bound, outcome.mean > most
-    else:
-        holds, against, beyond = high < plan.bound, low > plan.bound, outcome.mean < least
-    if holds and beyond:
-        return "holds"
-    return "fails" if against or (least <= low and high <= most) else "open"

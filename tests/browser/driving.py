@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import numpy as np
@@ -64,11 +64,13 @@ class Tab:
 
     PATH    the page's address under the app's
     TITLE   its name in the menu
+    SECTION the part of the menu that it is folded into
     DONE    selectors of what it shows when it is done, outside of the components' shadow roots
     """
 
     PATH: ClassVar[str] = ""
     TITLE: ClassVar[str] = ""
+    SECTION: ClassVar[str] = ""
     DONE: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, page: Page, url: str) -> None:
@@ -124,7 +126,10 @@ class Tab:
 
     def go(self, kind: type[T]) -> T:
         """Go to another page by the menu, which a narrow page folds away."""
-        self.page.get_by_role("link", name=kind.TITLE, exact=True).click()
+        if kind.SECTION:
+            self.page.get_by_test_id("stTopNav").get_by_text(kind.SECTION, exact=True).click()
+        role: Literal["menuitem", "link"] = "menuitem" if kind.SECTION else "link"
+        self.page.get_by_role(role, name=kind.TITLE, exact=True).click()
         return self.arrived(kind)
 
     def arrived(self, kind: type[T]) -> T:

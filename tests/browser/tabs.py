@@ -82,7 +82,7 @@ class AllHeads(Tab):
 class Lines(Tab):
     """The Lines page in one browser tab."""
 
-    PATH, TITLE = "lines", "Lines"
+    PATH, TITLE, SECTION = "lines", "Lines", "More views"
     DONE = (".st-key-lines",)
 
     def __init__(self, page: Page, url: str) -> None:
@@ -120,7 +120,7 @@ class Lines(Tab):
 class Bertviz(Tab):
     """The BertViz page in one browser tab."""
 
-    PATH, TITLE = "bertviz", "BertViz"
+    PATH, TITLE, SECTION = "bertviz", "BertViz", "More views"
     DONE = (".st-key-bertviz-kind",)
 
     def __init__(self, page: Page, url: str) -> None:
@@ -148,14 +148,14 @@ class Bertviz(Tab):
 class Compare(Tab):
     """The Compare page in one browser tab."""
 
-    PATH, TITLE = "compare", "Compare"
+    PATH, TITLE, SECTION = "compare", "Compare", "More views"
     DONE = ('.st-key-compare-first, [data-testid="stAlert"]',)
 
 
 class Generation(Tab):
     """The Generation page in one browser tab."""
 
-    PATH, TITLE = "generation", "Generation"
+    PATH, TITLE, SECTION = "generation", "Generation", "More views"
     DONE = (".st-key-movement", ".st-key-scrubber")
 
     def __init__(self, page: Page, url: str) -> None:

@@ -14,7 +14,7 @@ HOSTILE = '<img src=x onerror="window.__pwned=1">'
 class Corpus(Tab):
     """The Corpus page in one browser tab, opened at its own address."""
 
-    PATH, TITLE = "corpus", "Corpus"
+    PATH, TITLE, SECTION = "corpus", "Corpus", "Many texts"
     DONE = (".st-key-corpus-against",)
 
     def __init__(self, page: Page, url: str) -> None:

@@ -42,7 +42,7 @@ def corpus(data_folder: Path) -> str:
 class Heads(Tab):
     """The Heads page in one browser tab."""
 
-    PATH, TITLE = "heads", "Heads"
+    PATH, TITLE, SECTION = "heads", "Heads", "Many texts"
 
     def __init__(self, page: Page, url: str) -> None:
         super().__init__(page, url)

@@ -13,7 +13,7 @@ QUESTION = "What did he paint?"
 class Highlights(Tab):
     """The Highlights page in one browser tab."""
 
-    PATH, TITLE = "highlights", "Highlights"
+    PATH, TITLE, SECTION = "highlights", "Highlights", "You and the model"
     DONE = ('[data-testid="stForm"]',)
 
     def __init__(self, page: Page, url: str) -> None:

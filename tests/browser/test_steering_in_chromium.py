@@ -16,7 +16,7 @@ TEXT = "Anna says Monday. Peter says Friday. It is on"
 class Steering(Tab):
     """The Steering page in one browser tab."""
 
-    PATH, TITLE = "steering", "Steering"
+    PATH, TITLE, SECTION = "steering", "Steering", "You and the model"
     DONE = (".st-key-steering-kind",)
 
     def __init__(self, page: Page, url: str) -> None:

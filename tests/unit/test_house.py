@@ -31,9 +31,13 @@ FLOORS = [
     {"attnviz.heads", "attnviz.ablation"},
     {"attnviz.overview", "attnviz.compare", "attnviz.corpus", "attnviz.emphasis", "attnviz.feedback"},
     {"attnviz.human", "attnviz.gates", "attnviz.steering"},
+    {"attnviz.findings"},
+    {"attnviz.store"},
     {"attnviz.figures"},
     {"attnviz.bertviz_views", "attnviz.export"},
+    {"attnviz.report"},
     {"attnviz"},
+    {"attnviz.__main__"},
     {"attnviz.ui"},
     {"pages"},
     {"app"},
@@ -41,6 +45,9 @@ FLOORS = [
 # A trace is saved and opened by its own file format: two halves of one thing, in two files for their length.
 PAIRS = {("attnviz.trace", "attnviz.tracefile"), ("attnviz.tracefile", "attnviz.trace")}
 PACKAGES = (
+    "attnviz.findings",
+    "attnviz.store",
+    "attnviz.report",
     "attnviz.edits",
     "attnviz.metrics",
     "attnviz.flow",

@@ -1,0 +1,127 @@
+"""Measuring again: the evidence of a finding repeated on a model, and whether it still says the same.
+
+Two rules, by what the evidence was:
+
+    planned   its verdict was "holds" or "fails": it has to come out the same, by the same plan
+    other     the new mean has to lie within the old 95% interval; where there was none (fewer than three texts), no
+              farther from the old mean than 5% of it, or than 0.01 of its unit
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attnviz.errors import AttnvizError, Cancelled, OutOfMemory
+from attnviz.findings.judging import counted
+from attnviz.findings.keeping import model_record
+from attnviz.findings.measuring import measure
+from attnviz.findings.records import Evidence, Finding, ModelRecord, Outcome
+from attnviz.models import Model
+from attnviz.tap import Progress
+
+_SHARE, _LEAST = 0.05, 0.01
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Again:
+    """One piece of evidence, measured again.
+
+    now      None where it cannot be measured on this model, for `reason`
+    holds    None where `now` is
+    rule     by which, in words
+    counts   whether the finding's status rests on it
+    model    what is another than it was, in words; () for nothing
+    """
+
+    evidence: Evidence
+    now: Outcome | None
+    holds: bool | None
+    rule: str
+    counts: bool
+    model: tuple[str, ...]
+    reason: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """Now minus then, in the outcome's unit."""
+        return None if self.now is None else self.now.mean - self.evidence.outcome.mean
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A finding, measured again."""
+
+    finding: Finding
+    evidence: tuple[Again, ...]
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether what its status rests on came out the same; of a hypothesis, None: nothing rests on it."""
+        counted = [one for one in self.evidence if one.counts]
+        return all(one.holds is True for one in counted) if counted else None
+
+
+def measure_again(model: Model, finding: Finding, *, progress: Progress | None = None) -> Repeated:
+    """Every piece of evidence again: the same measurement, cases and seeds.
+
+    progress   called with (pieces done, all); raise from it to stop
+    What cannot be measured on this model has its reason; only a lack of memory and a wish to stop are raised.
+    """
+    here = model_record(model)
+    last = rests_on(finding)
+    found = []
+    for number, evidence in enumerate(finding.evidence):
+        if progress is not None:
+            progress(number, len(finding.evidence))
+        found.append(_again(model, finding, evidence, evidence is last, differing(evidence.model, here)))
+    if progress is not None:
+        progress(len(finding.evidence), len(finding.evidence))
+    return Repeated(finding, tuple(found))
+
+
+def rests_on(finding: Finding) -> Evidence | None:
+    """The evidence that a status rests on: the last that counts; None of a hypothesis."""
+    return None if finding.status == "hypothesis" else next(reversed(counted(finding)), None)
+
+
+def differing(then: ModelRecord, now: ModelRecord) -> tuple[str, ...]:
+    """What is another model, or another program, in words."""
+    fields = {"name": "model", "revision": "revision", "fingerprint": "weights", "dtype": "dtype", "device": "device"}
+    told = [
+        f"{word} {getattr(then, name) or 'unknown'} then, {getattr(now, name)} now"
+        for name, word in fields.items()
+        if getattr(then, name) != getattr(now, name)
+    ]
+    programs = sorted({*then.versions, *now.versions})
+    told += [
+        f"{name} {then.versions.get(name, 'unknown')} then, {now.versions.get(name, 'unknown')} now"
+        for name in programs
+        if then.versions.get(name) != now.versions.get(name)
+    ]
+    return tuple(told)
+
+
+def _again(model: Model, finding: Finding, evidence: Evidence, counts: bool, other: tuple[str, ...]) -> Again:
+    then = evidence.outcome
+    plan = finding.plan if evidence.planned else None
+    judged = plan is not None and then.verdict != "open"
+    rule = f"still “{then.verdict}” by its plan" if judged else _tolerance(then)[2]
+    try:
+        now = measure(model, evidence.measurement, evidence.cases, plan=plan)
+    except (Cancelled, OutOfMemory):
+        raise
+    except AttnvizError as error:
+        return Again(evidence, None, None, rule, counts, other, str(error))
+    low, high, _ = _tolerance(then)
+    holds = now.verdict == then.verdict if judged else low <= now.mean <= high
+    return Again(evidence, now, holds, rule, counts, other)
+
+
+def _tolerance(then: Outcome) -> tuple[float, float, str]:
+    """(low, high, in words): where the mean may lie."""
+    if then.low is not None and then.high is not None:
+        slack = _ROUNDING * max(1.0, abs(then.mean))
+        return then.low - slack, then.high + slack, f"within the interval then, {then.low:.3g} to {then.high:.3g}"
+    within = max(_SHARE * abs(then.mean), _LEAST)
+    return then.mean - within, then.mean + within, f"no farther than {within:.3g} from {then.mean:.3g}"

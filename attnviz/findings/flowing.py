@@ -1,0 +1,92 @@
+"""Evidence by a method of `attnviz.flow`: what share of a prediction it gives to a word, beside every other word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from attnviz import flow
+from attnviz.errors import InputError
+from attnviz.findings.cases import Doubles, Gathered, Read, keys_of, middle, query_of
+from attnviz.findings.records import Case, Measurement
+from attnviz.flow import METHODS, Explained, Target
+from attnviz.models import Model
+from attnviz.tap import Progress
+from attnviz.tokens import Token
+
+
+def flow_share(model: Model, asked: Measurement, cases: Sequence[Case], progress: Progress | None) -> Read:
+    """The share of all that a method gives to tokens which goes to the tokens of each case's key.
+
+    query          a word of the text (of the target, where there is one) whose last token predicts; "": the last token
+    answer, foil   what is predicted there, as `flow.Target` has it; "": the likeliest token. Without a vocabulary, the
+                   answer is the second text
+    Control: every other word of every case, by itself. A mean over cases is held against single words, which spread
+    more than means: a word in one case may be high for being first.
+    """
+    if asked.what not in METHODS:
+        raise InputError(f"A method is one of {', '.join(METHODS)}; got {asked.what!r:.60}.")
+
+    def read(case: Case) -> tuple[float, Doubles]:
+        """(share of the key, [word] shares of the others)."""
+        explained = flow.explain(
+            model, case.text, case.target or None, target=_target(model, case), methods=(asked.what,)
+        )
+        if asked.what in explained.refused:
+            raise InputError(explained.refused[asked.what])
+        return _shares(explained, asked.what, case)
+
+    gathered = Gathered(cases, progress)
+    found = gathered.each(read)
+    control = np.concatenate([others for one in found if one is not None for others in one[1:]])
+    low, high = middle(control)
+    keys = {case.key.strip() for case in cases}
+    key = keys.pop() if len(keys) == 1 else "its key"
+    return Read(
+        tuple(None if one is None else one[0] for one in found),
+        gathered.reasons,
+        control,
+        low,
+        high,
+        f"{len(control)} other words of the same texts, each by itself; their middle 95%",
+        "share",
+        f"The share that {METHODS[asked.what].title} gives {key}",
+        0.0,
+        1.0,
+    )
+
+
+def _target(model: Model, case: Case) -> Target:
+    if not model.has_vocabulary:
+        return Target(other=case.answer or None)
+    query = -1
+    if case.query.strip():
+        source = model.encode(case.text)
+        run = model.decoder_side(source, case.target or None, None, ()) or source
+        query = query_of(run.tokens, run.text, case.query)
+    return Target(query, case.answer or None, case.foil or None)
+
+
+def _shares(explained: Explained, name: str, case: Case) -> tuple[float, Doubles]:
+    trace, scores = explained.trace, explained.scores[name]
+    several = scores.source is not None
+    text, tokens = (trace.source_text, trace.source_tokens) if several else (trace.text, trace.tokens)
+    own = (scores.source if scores.source is not None else scores.text).double().cpu().numpy()
+    total = float(own.sum()) + (float(scores.text.double().sum()) if several else 0.0)
+    if not (total > 0 and np.isfinite(total)):
+        raise InputError(
+            f"{METHODS[name].title} gives the tokens of {case.text!r:.60} nothing that adds up to a share."
+        )
+    key = keys_of(tokens, text, case.key)
+    return float(own[key].sum() / total), _others(tokens, own / total, set(key))
+
+
+def _others(tokens: Sequence[Token], shares: Doubles, key: set[int]) -> Doubles:
+    """[word], the shares of the words that no token of the key belongs to."""
+    sums: dict[int, float] = {}
+    for at, token in enumerate(tokens):
+        if token.word is not None:
+            sums[token.word] = sums.get(token.word, 0.0) + float(shares[at])
+    mine = {tokens[at].word for at in key}
+    return np.array([share for word, share in sums.items() if word not in mine])

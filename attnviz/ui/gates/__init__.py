@@ -1,0 +1,1 @@
+"""What the Gates page is made of."""

@@ -1,0 +1,1 @@
+"""What the Gaze page is made of."""
