@@ -11,6 +11,8 @@
     │   ├── ModelNotFound   no such name, folder or revision, or no network to fetch it
     │   ├── UnsafeModel     pickled weights or remote code, and nobody said yes
     │   └── Unsupported     the model loads, but attention cannot be read or edited
+    ├── StoreError          findings could not be kept or read: a full disk, a locked or damaged file, an unknown schema
+    │   └── Conflict        somebody else changed, or removed, the same finding meanwhile
     ├── EditNotApplied      an edit that never met the attention it was meant for
     ├── Cancelled           the caller asked to stop
     └── OutOfMemory         the device has no room for this call
@@ -19,6 +21,8 @@ Every message says what was expected, what came, and what to do.
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 
 class AttnvizError(Exception):
@@ -63,6 +67,24 @@ class UnsafeModel(ModelError):
 
 class Unsupported(ModelError):
     """The model loads, but its attention cannot be read, or not be edited."""
+
+
+class StoreError(AttnvizError):
+    """Findings could not be kept, or not be read; what was kept before is as it was."""
+
+
+class Conflict(StoreError):
+    """Somebody else changed, or removed, the same finding meanwhile; nothing was written.
+
+    mine, theirs   the caller's finding, and the one that is kept; None where it was removed or may not be seen
+    by, at         who wrote last, and when
+    """
+
+    def __init__(
+        self, message: str, *, mine: object = None, theirs: object = None, by: str = "", at: datetime | None = None
+    ) -> None:
+        super().__init__(message)
+        self.mine, self.theirs, self.by, self.at = mine, theirs, by, at
 
 
 class EditNotApplied(AttnvizError):

@@ -13,9 +13,10 @@ ROOT = Path(__file__).parents[2]
 
 # A module may import those on lower floors and none on its own or above; packages are one module to the others.
 FLOORS = [
-    {"attnviz.errors", "attnviz.settings"},
-    {"attnviz.text", "attnviz.memory"},
-    {"attnviz.tokens"},
+    {"attnviz.errors"},
+    {"attnviz.settings"},
+    {"attnviz.text", "attnviz.memory", "attnviz.logs"},
+    {"attnviz.tokens", "attnviz.literals"},
     {"attnviz.units"},
     {"attnviz.recorded", "attnviz.edits", "attnviz.metrics"},
     {"attnviz.tap", "attnviz.returned", "attnviz.watching"},
@@ -26,6 +27,7 @@ FLOORS = [
     {"attnviz.view", "attnviz.tracing", "attnviz.replacing", "attnviz.writing", "attnviz.measuring"},
     {"attnviz.models", "attnviz.embedded"},
     {"attnviz.opening", "attnviz.fingerprint"},
+    {"attnviz.admitted"},
     {"attnviz.catalogue", "attnviz.recording"},
     {"attnviz.flow", "attnviz.products", "attnviz.generated", "attnviz.lines", "attnviz.alignment"},
     {"attnviz.heads", "attnviz.ablation"},

@@ -1,0 +1,59 @@
+"""What every part of a store stands on: its database, short transactions, and who may see which row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from attnviz.errors import InputError
+from attnviz.store import opening, rows, tables
+
+
+class Base:
+    """A database and a folder for arrays; no connection is held between calls."""
+
+    def __init__(self, engine: sa.Engine, folder: Path, *, most_array_bytes: int) -> None:
+        self._engine, self._folder, self._most_array_bytes = engine, folder, most_array_bytes
+        self._name = opening.name_of(engine.url)
+
+    def __repr__(self) -> str:
+        return f"Store({self._name})"
+
+    def _row(self, db: sa.Connection, finding: str) -> Any:
+        """A finding's row, held until the end of a transaction that writes."""
+        query = sa.select(tables.findings).where(tables.findings.c.id == rows.encodable(finding))
+        writes = db.get_execution_options().get(opening.WRITES, False)
+        return db.execute(query.with_for_update() if writes else query).first()
+
+    def _seen(self, db: sa.Connection, finding: str, by: str) -> Any:
+        row = self._row(db, finding)
+        if row is None or not may_see(row, by):
+            raise InputError(
+                "There is no such finding here for you: it was removed, or is not shared. Look for it anew."
+            )
+        return row
+
+    def _owned(self, db: sa.Connection, finding: str, by: str) -> Any:
+        row = self._seen(db, finding, by)
+        if row.owner != by:
+            raise InputError(f"Only {row.owner}, who keeps this finding here, can do that. Ask them, or save a copy.")
+        return row
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with opening.in_words(self._name), self._engine.begin() as db:
+            yield db
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with opening.in_words(self._name), self._engine.execution_options(**{opening.WRITES: True}).begin() as db:
+            yield db
+
+
+def may_see(row: Any, by: str) -> bool:
+    """Whether a finding's row is this person's, or shared."""
+    return row.owner == by or bool(row.shared)

@@ -1,0 +1,228 @@
+"""Findings as rows, and what of them is looked for."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import ValidationError
+
+from attnviz.edits import Head
+from attnviz.errors import Conflict, InputError, StoreError
+from attnviz.findings import STATUSES, Annotation, Finding, HeadAt
+from attnviz.findings.lines import plain
+from attnviz.store import tables
+
+MOST_FOUND = 1_000
+_MOST_ASKED = 500  # characters of a search
+_OWN = ""  # whose the labels of a finding itself are; no annotator has this name
+_ALWAYS_KEPT = ("author", "created")
+_OWNERS = ("shared", "labels", "confidence")
+
+
+def person(by: str) -> str:
+    """A name as it is kept; InputError for one that is empty, too long, or not Unicode."""
+    name = by.strip() if isinstance(by, str) else ""
+    if not 1 <= len(name) <= tables.NAME_LENGTH or not name.isprintable():
+        raise InputError(f"Findings belong to somebody: give a name of 1 to {tables.NAME_LENGTH} printed characters.")
+    return name
+
+
+def checked(finding: Finding) -> Finding:
+    """The finding as it will be read back, without what others call it; InputError where a copy broke its rules."""
+    try:
+        bare = finding.model_copy(update={"annotations": ()})
+        return Finding.model_validate_json(bare.model_dump_json())
+    except ValidationError as error:
+        raise InputError(f"This finding cannot be kept: {plain(error)}") from error
+    except ValueError as error:  # halves of characters, which no file holds
+        raise InputError("This finding cannot be kept: one of its texts is not Unicode. Type it again.") from error
+
+
+def same(one: Finding, other: Finding) -> bool:
+    """Whether they say the same; when and how often they were changed is not compared, nor what others call them."""
+    over = {"version": 1, "changed": one.changed, "annotations": ()}
+    return one.model_copy(update=over) == other.model_copy(update=over)
+
+
+def check_change(kept: Finding, new: Finding, *, owner: str, by: str) -> None:
+    """InputError for a change that `by` may not make: of whose it is; and by others, of what its owner thinks of it."""
+    fixed = _ALWAYS_KEPT if owner == by else _ALWAYS_KEPT + _OWNERS
+    changed = [name for name in fixed if getattr(kept, name) != getattr(new, name)]
+    if changed:
+        raise InputError(
+            f"Only {owner} changes this finding's {' and '.join(changed)}: label it as yourself instead."
+            if owner != by
+            else f"A finding's {' and '.join(changed)} stays as it was: make a new finding instead."
+        )
+
+
+def finding_of(row: Any) -> Finding:
+    try:
+        return Finding.model_validate_json(row.record)
+    except ValidationError as error:
+        raise StoreError(
+            f"The kept finding {row.id} is damaged: {plain(error)} Import it from the last export."
+        ) from error
+
+
+def insert(db: sa.Connection, finding: Finding, *, owner: str) -> None:
+    by = finding.author or owner
+    values = {
+        **_columns(finding),
+        "id": finding.id,
+        "owner": owner,
+        "author": encodable(finding.author),
+        "changed_by": encodable(by),
+    }
+    db.execute(sa.insert(tables.findings).values(**values))
+    _index(db, finding)
+
+
+def update(db: sa.Connection, finding: Finding, *, by: str) -> None:
+    values = {**_columns(finding), "changed_by": by}
+    db.execute(sa.update(tables.findings).where(tables.findings.c.id == finding.id).values(**values))
+    db.execute(sa.delete(tables.heads).where(tables.heads.c.finding == finding.id))
+    write_labels(db, finding.id, _OWN, ())
+    _index(db, finding)
+
+
+def write_labels(db: sa.Connection, finding: str, annotator: str, labels: Iterable[str]) -> None:
+    """What one person calls a finding, in place of what it was."""
+    c = tables.labels.c
+    db.execute(sa.delete(tables.labels).where(c.finding == finding, c.annotator == annotator))
+    kept = dict.fromkeys(map(encodable, labels))
+    rows = [{"finding": finding, "annotator": annotator, "label": label} for label in kept]
+    if rows:
+        db.execute(sa.insert(tables.labels), rows)
+
+
+def annotate(db: sa.Connection, finding: str, given: Annotation) -> None:
+    """Keep one person's annotation in place of an earlier one."""
+    annotator = encodable(given.by)
+    take_back(db, finding, annotator)
+    values = {"finding": finding, "annotator": annotator, "record": given.model_dump_json()}
+    db.execute(sa.insert(tables.given).values(**values))
+    write_labels(db, finding, annotator, given.labels)
+
+
+def take_back(db: sa.Connection, finding: str, annotator: str) -> None:
+    c = tables.given.c
+    db.execute(sa.delete(tables.given).where(c.finding == finding, c.annotator == annotator))
+    write_labels(db, finding, annotator, ())
+
+
+def annotations_of(db: sa.Connection, ids: Iterable[str]) -> dict[str, list[Annotation]]:
+    """By finding, in the order of their names; findings without any are left out."""
+    c = tables.given.c
+    found: dict[str, list[Annotation]] = {}
+    for row in db.execute(sa.select(c.finding, c.record).where(c.finding.in_(list(ids))).order_by(c.annotator)):
+        found.setdefault(row.finding, []).append(Annotation.model_validate_json(row.record))
+    return found
+
+
+def opinions(db: sa.Connection, by: str, model: str | None) -> dict[str, dict[str, frozenset[str]]]:
+    """What each person calls each finding that `by` may see: the author by the finding's labels, if by nothing else."""
+    f, a, own = tables.findings.c, tables.given.c, tables.labels.c
+    where = [visible(by), *([] if model is None else [f.model == model])]
+    found: dict[str, dict[str, set[str]]] = {}
+    asked = sa.select(f.id, f.author, own.label).join(tables.labels, own.finding == f.id)
+    for one, author, label in db.execute(asked.where(own.annotator == _OWN, f.author != "", *where)):
+        found.setdefault(one, {}).setdefault(author, set()).add(label)
+    for one, record in db.execute(sa.select(f.id, a.record).join(tables.given, a.finding == f.id).where(*where)):
+        given = Annotation.model_validate_json(record)
+        found.setdefault(one, {})[given.by] = set(given.labels)
+    return {key: {who: frozenset(labels) for who, labels in people.items()} for key, people in found.items()}
+
+
+def visible(by: str) -> sa.ColumnElement[bool]:
+    return sa.or_(tables.findings.c.owner == by, tables.findings.c.shared)
+
+
+def conflict(row: Any, mine: Finding, *, by: str) -> Conflict:
+    """That `mine` was made from another version than the row's."""
+    at = datetime.fromtimestamp(row.changed, UTC)
+    who = "You" if row.changed_by == by else row.changed_by
+    return Conflict(
+        f"{who} changed this finding meanwhile, on {at:%d %B %Y at %H:%M} UTC: it is at version {row.version}, and "
+        "yours was made from another. Nothing was written. Open the kept one and make your change there, or keep yours "
+        "as a new finding.",
+        mine=mine,
+        theirs=finding_of(row),
+        by=row.changed_by,
+        at=at,
+    )
+
+
+def wanted(
+    *,
+    by: str,
+    text: str,
+    label: str | None,
+    status: str | None,
+    model: str | None,
+    head: Head | HeadAt | None,
+    author: str | None,
+    since: datetime | None,
+) -> list[sa.ColumnElement[bool]]:
+    """The conditions of `Store.find`; all must hold."""
+    f = tables.findings.c
+    found = [visible(by)]
+    if len(text) > _MOST_ASKED:
+        raise InputError(f"A search has at most {_MOST_ASKED} characters; got {len(text):,}. Take fewer words.")
+    found += [f.searched.contains(word, autoescape=True) for word in folded(text).split()]
+    if status is not None and status not in STATUSES:
+        raise InputError(f"A finding's status is one of {', '.join(STATUSES)}; got {status!r}.")
+    for column, value in ((f.status, status), (f.model, model), (f.author, author)):
+        if value is not None:
+            found.append(column == encodable(value))
+    if label is not None:
+        c = tables.labels.c
+        found.append(sa.exists().where(c.finding == f.id, c.label == encodable(label)))
+    if head is not None:
+        h = tables.heads.c
+        sites = [] if head.site is None else [h.site.in_((head.site, ""))]
+        found.append(sa.exists().where(h.finding == f.id, h.layer == head.layer, h.head == head.head, *sites))
+    if since is not None:
+        if since.tzinfo is None:
+            raise InputError("'since' needs its time zone, as in datetime(2026, 1, 1, tzinfo=UTC).")
+        found.append(f.changed >= since.timestamp())
+    return found
+
+
+def encodable(text: str) -> str:
+    """As a column holds it: without NUL, which PostgreSQL does not take; InputError for half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError("This holds half a character, which no finding does. Type it again.") from error
+    return text.replace("\0", "\ufffd")
+
+
+def folded(text: str) -> str:
+    """As it is searched: without case, and with one way of writing what looks alike."""
+    once = unicodedata.normalize("NFKC", encodable(text)).casefold()
+    return unicodedata.normalize("NFKC", once)
+
+
+def _columns(finding: Finding) -> dict[str, Any]:
+    return {
+        "shared": finding.shared,
+        "status": finding.status,
+        "model": encodable(finding.model.name),
+        "searched": folded(f"{finding.claim}\n{finding.note}"),
+        "changed": finding.changed.timestamp(),
+        "version": finding.version,
+        "record": finding.model_dump_json(),
+    }
+
+
+def _index(db: sa.Connection, finding: Finding) -> None:
+    named = {*finding.heads, *(edge.head for edge in finding.edges if edge.head)}
+    rows = [{"finding": finding.id, "layer": h.layer, "head": h.head, "site": h.site or ""} for h in named]
+    if rows:
+        db.execute(sa.insert(tables.heads), rows)
+    write_labels(db, finding.id, _OWN, finding.labels)
