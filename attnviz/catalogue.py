@@ -17,12 +17,14 @@ import transformers
 from transformers.models.auto import modeling_auto
 from transformers.utils import cached_file
 
+from attnviz.admitted import check_folder, folder_of
 from attnviz.embedded import EMBEDDED, Stage, embedded_folder, embedded_names
-from attnviz.errors import InputError, ModelError, ModelNotFound, UnsafeModel
+from attnviz.errors import InputError, ModelError, ModelNotFound
 from attnviz.info import Origin
 from attnviz.layout import probe
 from attnviz.models import Model
-from attnviz.opening import PICKLE, hub_reachable, plain_errors
+from attnviz.opening import hub_reachable, plain_errors
+from attnviz.settings import settings
 
 READING = "reading the weights"  # the stage of loading that takes memory
 
@@ -109,15 +111,15 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 def _find(name: str, revision: str | None, allow_pickle: bool, say: Stage) -> tuple[Origin, str, dict[str, Any]]:
     """Where the model is: its origin, a folder or Hub id, and options for from_pretrained."""
     name = name.strip()
-    if revision is not None and (name in EMBEDDED or _folder(name) is not None):
+    if revision is not None and (name in EMBEDDED or folder_of(name) is not None):
         raise InputError(f"A revision goes with a model on the Hub; {name} is on this machine.")
     if name in EMBEDDED:
         entry = EMBEDDED[name]
         folder = embedded_folder(entry, say)
         return Origin(entry.title, entry.version, entry.note, _pooling(folder / _POOLING)), str(folder), {}
-    path = _folder(name)
+    path = folder_of(name)
     if path is not None:
-        _check_folder(path, allow_pickle)
+        check_folder(path, allow_pickle=allow_pickle, most_bytes=settings().model_bytes)
         return (
             Origin(path.resolve().name, "local folder", "", _pooling(path / _POOLING)),
             str(path),
@@ -135,32 +137,6 @@ def _find(name: str, revision: str | None, allow_pickle: bool, say: Stage) -> tu
 
 def _hub_options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in ("revision", "local_files_only") if name in options}
-
-
-def _folder(name: str) -> Path | None:
-    """The folder that a name means, if it is one."""
-    try:
-        path = Path(name).expanduser()
-        return path if name and path.is_dir() else None
-    except (OSError, RuntimeError, ValueError):  # too long, nobody's home, a null character
-        return None
-
-
-def _check_folder(path: Path, allow_pickle: bool) -> None:
-    if not (path / "config.json").is_file():
-        raise ModelNotFound(
-            f"The folder {path} has no config.json. Expected a checkpoint folder as save_pretrained makes it: "
-            "config.json, model.safetensors and the tokenizer's files."
-        )
-    if any(path.glob("*.safetensors")):
-        return
-    pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in path.glob(pattern))
-    if not pickles:
-        raise ModelNotFound(
-            f"The folder {path} has a config.json but no weights; expected model.safetensors beside it."
-        )
-    if not allow_pickle:
-        raise UnsafeModel(PICKLE.format(name=path, what=", ".join(pickles[:3])))
 
 
 def _pooling(file: Path | str | None) -> str:

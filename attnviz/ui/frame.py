@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from attnviz.embedded import EMBEDDED
-from attnviz.errors import AttnvizError
+from attnviz.errors import AttnvizError, InputError
 from attnviz.info import ModelInfo
 from attnviz.memory import use_large_pages
 from attnviz.settings import MOST_TOKENS, settings
@@ -16,6 +16,7 @@ from attnviz.tracefile import load_trace
 from attnviz.ui import say
 from attnviz.ui.selection import SAVED
 from attnviz.ui.session import begin_run, fitting_example, keep_saved, saved_trace, select, selection, stores
+from attnviz.ui.uploads import check_upload, most_megabytes
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _OTHER, _FILE = "another", "a file"
@@ -24,7 +25,12 @@ _SIDEBAR_PIXELS = 250
 
 
 def frame() -> None:
-    """Page settings and styles; called once, before the page."""
+    """Page settings and styles; called once, before the page; stops with a sentence where settings cannot be used."""
+    try:
+        settings()
+    except InputError as error:
+        say.problem(error)
+        st.stop()
     use_large_pages()
     begin_run()
     icon = str(_ASSETS / "icon.svg")
@@ -84,13 +90,16 @@ def model_picker() -> None:
 
 def _open_file() -> None:
     """Take a file that `Trace.save` wrote, such as a row of `attnviz.record`, and look at it without its model."""
-    file = st.file_uploader("A file that Trace.save wrote", type="safetensors", key="trace-file")
+    file = st.file_uploader(
+        "A file that Trace.save wrote", type="safetensors", key="trace-file", max_upload_size=most_megabytes()
+    )
     if file is None:
         return
     with tempfile.NamedTemporaryFile(suffix=".safetensors") as copy:
-        copy.write(file.getbuffer())
-        copy.flush()
         try:
+            check_upload(file)
+            copy.write(file.getbuffer())
+            copy.flush()
             trace = load_trace(copy.name)
         except AttnvizError as error:
             message = str(error).replace(copy.name, file.name)

@@ -36,7 +36,7 @@ def open_page(title: str, *, text: bool = True, chat: bool = True) -> Opening:
     text    whether the page reads the one text of the Selection, and so shows its box
     chat    whether what it reads may stand in the model's chat template
     """
-    _from_the_front_door()
+    from_the_front_door()
     page(title)
     show(selection())
     texts.first_text()
@@ -67,7 +67,7 @@ def open_page(title: str, *, text: bool = True, chat: bool = True) -> Opening:
     return Opening(model, None, facts, share, extras)
 
 
-def _from_the_front_door() -> None:
+def from_the_front_door() -> None:
     """Run app.py first. The very first visit to a server may come to a page: Streamlit then takes pages/ as it used to
     before st.navigation, and runs the page by itself."""
     if PagesManager.uses_pages_directory:

@@ -100,6 +100,12 @@ def selection() -> Selection:
     return cast(Selection, st.session_state[_SELECTION])
 
 
+def model_name() -> str:
+    """The name of the model that this session looks at, as far as it is known without reading the address."""
+    chosen = st.session_state[_SELECTION] if _SELECTION in st.session_state else Selection()
+    return chosen.model or settings().default_model
+
+
 def show(chosen: Selection) -> None:
     """Make `chosen` what this session looks at, and put it in the URL."""
     st.session_state[_SELECTION] = chosen

@@ -37,6 +37,10 @@ class TextStore:
                 self._texts[key] = text
             return text
 
+    @property
+    def nbytes(self) -> int:
+        return int(self._texts.currsize)
+
 
 class ModelPool:
     """At most `held` models; the least recently used one goes, with its memory and what `let_go` frees."""

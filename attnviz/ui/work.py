@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Hashable
 from typing import Any, cast
 
@@ -10,7 +11,9 @@ import numpy as np
 import streamlit as st
 
 from attnviz import heads
+from attnviz.admitted import check_place
 from attnviz.catalogue import READING, load_model
+from attnviz.embedded import EMBEDDED
 from attnviz.errors import AttnvizError, Cancelled, OutOfMemory, TextError
 from attnviz.metrics import Similarity
 from attnviz.models import Model
@@ -19,7 +22,8 @@ from attnviz.text import check_text
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.focus import Focus
-from attnviz.ui.jobs import Job
+from attnviz.ui.jobs import Job, Joined, shared
+from attnviz.ui.presence import bound_here
 from attnviz.ui.selection import SAVED, Selection
 from attnviz.ui.session import stores, text_of
 
@@ -27,6 +31,8 @@ _JOBS, _FAILED, _LAST = "attnviz_jobs", "attnviz_failed", "attnviz_last_trace"
 _KEPT = 2  # traces that stay with a session: two can be compared
 _FEW_QUERIES = 16  # rows of every head that are made at once, on every run
 _STOPPED = "Stopped. Your text is kept; change it, or run it again."
+_LOOK_SECONDS = 0.1  # between two looks at a job that is waited for
+_KIND = re.compile(r"[a-z-]{3,20}")
 _QUIET_SECONDS = 0.4  # shorter work shows nothing: a bar that flashes is worse than none
 
 
@@ -43,12 +49,17 @@ def model_for(chosen: Selection) -> Model:
             if doing == READING:  # the model is there and can be read: not before that does another one go
                 stores().models.make_room()
 
-        job.report("waiting for another model to load", 0.0)
-        with stores().models.loading:
+        if name not in EMBEDDED:
+            check_place(name, settings().model_dirs, only_these=not bound_here())
+        while not stores().models.loading.acquire(timeout=_LOOK_SECONDS):
+            job.report("waiting for another model to load", 0.0)
+        try:
             ready = stores().models.get(name)
             if ready is None:
                 ready = load_model(name, progress=stage)
                 stores().models.put(name, ready)
+        finally:
+            stores().models.loading.release()
         return ready
 
     return cast(Model, finished(("model", name), f"Opening {name}", load))
@@ -73,14 +84,18 @@ def trace_of(model: Model, name: str, text: str, target: str = "", *, chat: bool
             check_length(model, target, False)
         job.report("reading the text", 0.0)
         made = model.trace(text, target or None, chat_template=chat, compact=True, progress=job.step)
+        job.tokens = len(made.tokens)
         if stores().models.get(name) is model:  # else it was let go meanwhile, and its traces with it
             stores().traces.put(key, made)
         return made
 
-    # Traces stay with the session, also where they are too large for the cache: a click must not trace again.
+    # A trace that is too large for the cache stays with the session: a click must not trace again. The others do not:
+    # a session is kept for minutes after its person has gone, and a class of thirty has many.
     last: dict[tuple[Hashable, ...], Trace] = st.session_state.setdefault(_LAST, {})
     if key not in last:
         made = finished(("trace", *key), "Tracing", trace)
+        if stores().traces.get(key) is not None:
+            return cast(Trace, made)
         for old in list(last)[: -_KEPT + 1 or None]:
             del last[old]
         last[key] = cast(Trace, made)
@@ -156,31 +171,32 @@ def finished(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any], 
 
     stopped   what is said to somebody who cancels
     """
-    jobs: dict[tuple[Hashable, ...], Job] = st.session_state.setdefault(_JOBS, {})
+    jobs: dict[tuple[Hashable, ...], Joined] = st.session_state.setdefault(_JOBS, {})
     failed: dict[tuple[Hashable, ...], AttnvizError] = st.session_state.setdefault(_FAILED, {})
     if key in failed:
         _stop(key, failed, stopped)
     for other in [other for other in jobs if other != key]:
         jobs.pop(other).cancel()  # the person has moved on
     if key not in jobs:
-        jobs[key] = Job(work)
-    job = jobs[key]
-    if not job.cancelled and not job.wait(_QUIET_SECONDS):
+        jobs[key] = shared(key, work, model=_model_of(key), kind=_kind_of(key))
+    mine = jobs[key]
+    job = mine.job
+    if not mine.cancelled and not job.wait(_QUIET_SECONDS):
         place = st.empty()
         with place.container(border=True):
             bar = st.progress(0.0, _progress_words(title, job))
             st.button(
                 "Cancel",
-                on_click=job.cancel,
+                on_click=mine.cancel,
                 key=f"cancel-{key[0]}-{digest(repr(key))[:8]}",
                 icon=":material/stop_circle:",
             )
-            while not job.wait(0.1) and not job.cancelled:
+            while not job.wait(_LOOK_SECONDS) and not mine.cancelled:
                 bar.progress(job.share, _progress_words(title, job))
         place.empty()
     jobs.pop(key, None)
     try:
-        if job.cancelled:  # it ends by itself at its next step; nobody waits for that
+        if mine.cancelled:  # it ends by itself at its next step; nobody waits for that
             raise Cancelled("Stopped on request.")
         return job.result()
     except AttnvizError as error:
@@ -190,6 +206,20 @@ def finished(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any], 
         # Without its traceback: the frames there may hold a model that was refused.
         failed[key] = type(error)(str(error))
         _stop(key, failed, stopped)
+
+
+def _model_of(key: tuple[Hashable, ...]) -> str | None:
+    """The model that a key names, where it is not the one that the session looks at."""
+    if key[0] == "model":
+        return str(key[1])
+    held = stores().models.names()
+    return next((part for part in key if isinstance(part, str) and part in held), None)
+
+
+def _kind_of(key: tuple[Hashable, ...]) -> str:
+    """What a key is of, for the log: its first word that names no model, and no text."""
+    known = (part for part in key[:2] if isinstance(part, str) and part not in stores().models.names())
+    return next((part for part in known if _KIND.fullmatch(part)), "")
 
 
 def _progress_words(title: str, job: Job) -> str:

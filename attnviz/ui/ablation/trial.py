@@ -18,6 +18,7 @@ from attnviz.metrics import LogitDiff, LogProb
 from attnviz.ui import say
 from attnviz.ui.ablation import asking
 from attnviz.ui.ablation.subject import Subject
+from attnviz.ui.uploads import check_upload
 
 MOST_CASES = 20  # of a verdict, which tries every method and random sets on each
 MOST_SWEPT = 200
@@ -109,8 +110,9 @@ def pairs_field() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / f"pairs{Path(file.name).suffix}"
-        copy.write_bytes(file.getvalue())
         try:
+            check_upload(file)
+            copy.write_bytes(file.getvalue())
             cases = tuple(read_cases(copy))
         except AttnvizError as error:
             st.session_state.pop(_CASES, None)

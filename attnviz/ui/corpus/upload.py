@@ -17,6 +17,7 @@ from attnviz.corpus.tables import ALONE, DELIMITERS
 from attnviz.errors import InputError
 from attnviz.ui import say
 from attnviz.ui.session import act
+from attnviz.ui.uploads import check_upload, most_megabytes
 
 _LAYOUT = "attnviz_corpus_layout"
 _AUTO = "by itself"
@@ -51,6 +52,7 @@ def upload(*, pairs: bool) -> Upload | None:
         key="corpus-file",
         on_change=act,
         help="TXT with a text on each line, CSV, TSV, JSONL or Parquet, with a text in each row.",
+        max_upload_size=most_megabytes(),
     )
     if file is None:
         say.caption(
@@ -59,8 +61,9 @@ def upload(*, pairs: bool) -> Upload | None:
         )
         return None
     options = _options(file.file_id)
-    data = file.getvalue()
     try:
+        check_upload(file)
+        data = file.getvalue()
         layout = _inspected(file.file_id, file.name, data, options)
     except InputError as error:
         say.problem(error)

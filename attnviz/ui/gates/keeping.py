@@ -23,6 +23,7 @@ from attnviz.ui.gates.results import digest_of
 from attnviz.ui.jobs import Job
 from attnviz.ui.kept import kept
 from attnviz.ui.session import act, selection, stores, text_of
+from attnviz.ui.uploads import check_upload
 
 _FILE, _ASKED = "gates-file", "attnviz_gates_bake_asked"
 
@@ -42,6 +43,7 @@ def _load() -> None:
     if file is None:
         return
     try:
+        check_upload(file)
         data = file.getvalue()
         read_gates(data)
     except InputError as error:

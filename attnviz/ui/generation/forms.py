@@ -77,7 +77,7 @@ def form() -> None:
             "Text", key=_TEXT, height=76, label_visibility="collapsed", placeholder="Type or paste a text to continue."
         )
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-            st.slider("Tokens, at most", 1, MOST_WRITTEN, key=_LENGTH, width=170)
+            st.slider("Tokens, at most", 1, max(2, most_written()), key=_LENGTH, width=170)
             st.segmented_control("Next token", list(_WAYS), key=_WAY, format_func=_WAYS.__getitem__, required=True)
             st.number_input("Seed, if sampled", 0, 999_999_999, key=_SEED, step=1, width=150, help=_IF_SAMPLED)
             st.number_input("Temperature, if sampled", 0.05, 5.0, key=_WARMTH, step=0.1, width=180, help=_IF_SAMPLED)
@@ -99,7 +99,12 @@ def _asked() -> dict[str, Any]:
 
 
 def _length(chosen: Selection) -> int:
-    return min(max(chosen.length, 1), MOST_WRITTEN)
+    return min(max(chosen.length, 1), most_written())
+
+
+def most_written() -> int:
+    """Tokens that a model may write here."""
+    return min(MOST_WRITTEN, settings().max_written)
 
 
 def writes(info: ModelInfo) -> bool:
