@@ -78,15 +78,17 @@ _NAMES = [field.name for field in fields(Feedback)]
 _NEEDED = ("text", "kind", "verdict")
 
 
-def examples(feedback: Iterable[Feedback]) -> list[Case]:
+def examples(feedback: Iterable[Feedback], *, model: str | None = None) -> list[Case]:
     """The examples in feedback, each once, in its order: Cases without a corrupted text.
+
+    model   of this model alone; None: of all, which may want different answers of one text
 
     Feedback on a prediction counts where it says what was wanted. The last word on a text and a model holds, also where
     it takes back what was wanted before. What is said of explanations teaches no answer.
     """
     latest: dict[tuple[str, str], Feedback] = {}
     for one in feedback:
-        if one.kind == "prediction":
+        if one.kind == "prediction" and model in (None, one.model):
             latest.pop((one.text, one.model), None)
             latest[one.text, one.model] = one
     return list(dict.fromkeys(Case(one.text, "", one.wanted, one.foil) for one in latest.values() if one.wanted))

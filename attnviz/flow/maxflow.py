@@ -119,9 +119,10 @@ class _Network:
             reach = (capacity > 0).float() @ torch.from_numpy(leads[below]).float()
             leads[above] = reach.numpy() > 0
             least = capacity.topk(min(_HEAVY, capacity.shape[1])).values[:, -1:]
-            row, column = capacity.nonzero(as_tuple=True)
-            heavy = (capacity >= least)[row, column]
-            layers.append((above[row], below[column], capacity[row, column].numpy(), heavy.numpy()))
+            # As numpy's own: a torch tensor of one number would index to a scalar.
+            row, column = (places.numpy() for places in capacity.nonzero(as_tuple=True))
+            heavy = (capacity >= least).numpy()[row, column]
+            layers.append((above[row], below[column], capacity.numpy()[row, column], heavy))
             return above
 
         for step in used:

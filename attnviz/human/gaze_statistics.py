@@ -68,7 +68,8 @@ def means(
     returns   mean, low, high and how many sentences count: [reader + 1, row]; intervals NaN for fewer than two
 
     Of all readers, each sentence and reader counts once; a draw takes both anew, so that with two readers the interval
-    reaches over what either of them says alone.
+    reaches over what either of them says alone. Of so few readers it is too short all the same: in simulations it held
+    the mean over all people in 73% of the cases with 2 readers, in 81% with 3, 89% with 5 and 93% with 10.
     """
     n_sentences, n_readers, n_rows = values.shape
     random = np.random.default_rng(seed)

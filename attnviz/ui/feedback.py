@@ -97,11 +97,12 @@ def prediction_row(model: Model, trace: Trace, position: int, *, name: str, key:
     """Thumbs for the likeliest token at a position of a trace, judged on the text up to there.
 
     name   of the model
-    Nothing where the model predicts no tokens or the text ends in the middle of a character there.
+    Nothing where the model predicts no tokens, for an encoder where no mask stands, and where a text would end in the
+    middle of a character.
     """
-    if not trace.info.has_vocabulary:
-        return
     token = trace.tokens[position]
+    if not trace.info.has_vocabulary or (trace.info.family == "encoder" and token.id != model.mask_id):
+        return
     last = position in (-1, len(trace.tokens) - 1)
     text = trace.source_text if trace.info.family == "encoder-decoder" else trace.text
     if trace.info.family == "decoder" and not last:

@@ -134,6 +134,18 @@ def test_painting_words_keeps_all_of_their_tokens(monkeypatch: pytest.MonkeyPatc
     assert room[:2] == [True, False], "a comma stands at its word"
 
 
+def test_of_words_on_both_sides_each_is_measured() -> None:
+    test = opened(emphasised="0-1", ignored="3", strength="0.1", steered="heads", heads="L23H3")
+    assert_fine(test)
+    model, heads = MODELS["smollm2"], [Head(23, 3)]
+    edits = [Steer(range(2), heads, 0.1), Steer([3], heads, 0.1, ignore=True)]
+    before, after = steering.went(model.trace(TEXT), model.trace(TEXT, edits=edits), [3], heads).means
+    found = measured(test)
+    assert found["To the ignored words, before"] == f"{before:.1%}"
+    assert found["To these, after"] == f"{after:.1%}"
+    assert after < before
+
+
 def test_without_any_emphasis_attention_turns_from_the_ignored_words() -> None:
     test = opened(model="minilm", ignored="1", strength="0.01")
     assert_fine(test)

@@ -52,6 +52,15 @@ def test_examples_are_what_names_an_answer() -> None:
     ]
 
 
+def test_examples_can_be_those_of_one_model() -> None:
+    said = [
+        Feedback("The keys", "prediction", "down", "", wanted, foil, model)
+        for wanted, foil, model in ((" are", " is", "smollm2"), (" were", " was", "other"))
+    ]
+    assert feedback.examples(said, model="other") == [Case("The keys", "", " were", " was")]
+    assert len(feedback.examples(said)) == 2
+
+
 def test_the_latest_word_holds() -> None:
     other = Feedback(DOWN.text, "prediction", "down", "", " were", " is", "smollm2")
     assert feedback.examples([DOWN, other]) == [Case(DOWN.text, "", " were", " is")]

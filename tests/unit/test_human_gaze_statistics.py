@@ -81,6 +81,18 @@ def test_intervals_hold_at_their_level() -> None:
     assert 0.88 <= np.mean(held) <= 0.99
 
 
+@pytest.mark.parametrize(("readers", "low", "high"), [(2, 0.60, 0.84), (10, 0.87, 0.99)])
+def test_intervals_over_few_readers_are_too_short_as_the_docs_say(readers: int, low: float, high: float) -> None:
+    held = []
+    for seed in range(200):
+        draw = np.random.default_rng(seed)
+        people, sentences = draw.normal(0, 0.1, (1, readers, 1)), draw.normal(0, 0.1, (60, 1, 1))
+        values = 0.3 + people + sentences + draw.normal(0, 0.2, (60, readers, 1))
+        _, below, above, _ = means(values, draws=200, seed=seed)
+        held.append(below[-1, 0] <= 0.3 <= above[-1, 0])
+    assert low <= np.mean(held) <= high
+
+
 def test_an_interval_over_readers_reaches_over_each_of_them() -> None:
     values = np.concatenate([RANDOM.normal(0.1, 0.01, (50, 1, 1)), RANDOM.normal(0.5, 0.01, (50, 1, 1))], axis=1)
     mean, low, high, _ = means(values)

@@ -156,3 +156,9 @@ def test_wrong_positions_and_shapes_are_refused() -> None:
         max_flow(patterns[0, 0])
     with pytest.raises(InputError, match="from 1 to 2"):
         max_flow_steps(steps(patterns), 0, level=3)
+
+
+def test_one_token_gets_all_there_is() -> None:
+    patterns = torch.ones(3, 2, 1, 1)
+    assert max_flow(patterns).tolist() == [1.0]
+    assert max_flow_steps(list(steps(patterns, residual=0.5)), None).text.tolist() == [1.0]

@@ -17,6 +17,7 @@ from attnviz.errors import InputError
 from attnviz.models import Model
 from attnviz.ui.feedback import given
 from attnviz.ui.gates.course import MOST_ROWS, Row
+from attnviz.ui.session import model_name
 
 _ASSETS = Path(__file__).resolve().parents[3] / "assets"
 _OWN = 16
@@ -41,7 +42,7 @@ def rows_of(text: str, name: str = "What was pasted") -> list[Row]:
 def of_feedback() -> list[Row]:
     """What this person said was wanted, as far as a table can hold it."""
     found = []
-    for case in feedback.examples(given()):
+    for case in feedback.examples(given(), model=model_name()):
         try:
             found.append(Row(text=case.clean, answer=case.answer, foil=case.foil))
         except ValidationError:

@@ -239,7 +239,8 @@ def _others(ask: Asked, found: Found) -> None:
         "the partial column: what something adds to length, rarity, position and surprisal.",
         "A baseline is given the others.",
         f"There is no {' and no '.join(without)} here." if without else "",
-        "In brackets 95% intervals over sentences and, for all readers, over readers too.",
+        "In brackets 95% intervals over sentences and, for all readers, over readers too; those are too short where "
+        "readers are few: with two they hold the mean over all people in about 7 of 10 simulations, with ten in 9.",
         f"The {len(layers)} best layers are shown; all are in the files.",
         *[f"{BESIDE_TITLES.get(name, name)} is not here: {why}" for name, why in made.refused.items()],
     )

@@ -29,8 +29,8 @@ from attnviz.view import View
 
 KIND_TITLES: dict[Kind, str] = {"steer": "Steer", "beta": "Add to scores", "alpha": "Mix in"}
 KIND_WORDS: dict[Kind, str] = {
-    "steer": "All words but the emphasised ones count for less, and so do ignored ones; then each row is scaled back "
-    "to 1 (PASTA, Zhang et al. 2023, arXiv 2311.02262).",
+    "steer": "All words but the emphasised ones count for less, and so do ignored ones, twice where others are "
+    "emphasised; then each row is scaled back to 1 (PASTA, Zhang et al. 2023, arXiv 2311.02262).",
     "beta": "The weights you give are added to the scores, before the softmax.",
     "alpha": "Each row becomes a share of its own pattern and, for the rest, the weights you give.",
 }

@@ -72,6 +72,10 @@ def _numbers(subject: Subject, found: Steered) -> None:
     with st.container(horizontal=True):
         st.metric("Attention to the words, before", f"{before:.1%}", width="content")
         st.metric("After", f"{after:.1%}", width="content")
+        if found.left is not None:
+            ignored = finding.means(found.left, subject)
+            st.metric("To the ignored words, before", f"{ignored[0]:.1%}", width="content")
+            st.metric("To these, after", f"{ignored[1]:.1%}", width="content")
         if found.moved is not None:
             st.metric("Prediction moved (KL, nats)", f"{found.moved:.4f}", width="content")
         if found.turned is not None:

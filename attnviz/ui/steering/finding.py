@@ -34,6 +34,7 @@ class Steered:
     moved       KL(before || after) at that position, in nats; None likewise
     turned      cosine of both embeddings; None where there are none
     went        attention to the words in every head of the site
+    left        to the ignored ones, where others are emphasised; else None
     """
 
     trace: Trace
@@ -41,6 +42,7 @@ class Steered:
     moved: float | None
     turned: float | None
     went: Went
+    left: Went | None = None
 
 
 def steered_run(subject: Subject) -> Steered:
@@ -54,13 +56,16 @@ def steered_run(subject: Subject) -> Steered:
         trace = model.trace(**subject.given, edits=subject.edits)
         job.report("where attention went", 0.6)
         went = steering.went(clean, trace, subject.meant, site=subject.focus.head.site)
+        ignored = subject.at(lambda weight: weight < 0)
+        both = bool(ignored) and ignored != subject.meant
+        left = steering.went(clean, trace, ignored, site=subject.focus.head.site) if both else None
         predicted, moved, turned = None, None, None
         if model.has_vocabulary:
             at = subject.position
             predicted, moved = likeliest(clean, trace, at), steering.moved(clean, trace, at)
         elif clean.embedding is not None and trace.embedding is not None:
             turned = float(torch.nn.functional.cosine_similarity(clean.embedding, trace.embedding, dim=-1))
-        return Steered(trace.compact(), predicted, moved, turned, went)
+        return Steered(trace.compact(), predicted, moved, turned, went, left)
 
     key = (*subject.asked, "steered")
     return cast(Steered, kept(subject, key, "Running the model twice", make, lambda made: made.trace.nbytes))

@@ -19,7 +19,7 @@ from attnviz.ui import drafts, say, work
 from attnviz.ui.feedback import given
 from attnviz.ui.jobs import Job
 from attnviz.ui.kept import kept
-from attnviz.ui.session import act, selection, text_of
+from attnviz.ui.session import act, model_name, selection, text_of
 from attnviz.ui.steering.plan import MOST_BEST, MOST_CHARS, Plan
 from attnviz.ui.steering.subject import Subject
 
@@ -134,7 +134,7 @@ def _add() -> None:
     act()
     chosen, plan = selection(), drafts.read(Plan, "plan")
     text = text_of(chosen.text)
-    case = next((case for case in reversed(feedback.examples(given())) if case.clean == text), None)
+    case = next((case for case in reversed(feedback.examples(given(), model=model_name())) if case.clean == text), None)
     if case is None or not chosen.emphasised or chosen.chat:
         st.session_state[_REFUSED] = (
             "An example needs emphasised words, and feedback on this text, without a chat template, that says what was "
