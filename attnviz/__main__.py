@@ -9,6 +9,7 @@ from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar
 
+from attnviz import report
 from attnviz.catalogue import load_model
 from attnviz.errors import AttnvizError, InputError
 from attnviz.findings import verifying
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_verify(commands)
+    _add_report(commands)
     return parser
 
 
@@ -84,6 +86,27 @@ def _verify(asked: argparse.Namespace) -> int:
         except OSError as error:
             raise InputError(f"{asked.json} cannot be written: {error.strerror}.") from error
     return NO_LONGER if any(one.holds is False for one in found) else HOLDS
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="write exported findings as one file to read, HTML or Markdown",
+        description="Write exported findings as one file that opens without a network; no model is needed.",
+    )
+    parser.add_argument("file", metavar="FILE", help="findings as JSON Lines, as the app exports them")
+    parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="ends with .html or .md")
+    parser.add_argument("--title", default="Findings", metavar="T", help="the report's title")
+    parser.add_argument("--about", default="", metavar="A", help="a paragraph below the title")
+    parser.add_argument("--only", nargs="+", default=(), metavar="ID", help="only findings whose id begins so")
+    parser.set_defaults(run=_report)
+
+
+def _report(asked: argparse.Namespace) -> int:
+    findings = verifying.read_findings(asked.file, asked.only)
+    file = report.write(asked.out, findings, title=asked.title, about=asked.about)
+    _say(f"{file}: {len(findings)} findings, {file.stat().st_size / 1e6:.1f} MB")
+    return HOLDS
 
 
 def _say(line: str) -> None:

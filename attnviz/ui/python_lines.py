@@ -6,22 +6,19 @@ what is read. Arguments that have their default are left out, and no line is lon
 
 from __future__ import annotations
 
-import re
 import textwrap
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 from attnviz.bertviz_views import Kind
 from attnviz.edits import Head
+from attnviz.literals import WIDTH, quoted
+from attnviz.literals import literal as literal
 from attnviz.settings import settings
-from attnviz.text import visible
 from attnviz.ui.focus import Focus
 from attnviz.ui.selection import SAVED, Selection
 from attnviz.view import Sinks, View
 
 SIDE = 48  # of a thumbnail, where nothing else is asked for
-_WIDTH = 100
-_WORDS = re.compile(r"\S*\s+|\S+")
 _SCORES = {
     "sink": ("sink_mass", "attention to the first token (share of 1)"),
     "entropy": ("entropy", "entropy (share of the most)"),
@@ -134,48 +131,6 @@ def bertviz_lines(
     return "\n".join([*lines, opened, "    file.write(page.html)"]) + "\n"
 
 
-def literal(value: str, width: int = _WIDTH) -> str:
-    """A text as Python, in parentheses and pieces where one line does not hold it; `ast.literal_eval` gives it back."""
-    whole = _quoted(value)
-    if len(whole) <= width:
-        return whole
-    mark = _mark(value)
-    lines, line = [], ""
-    for piece in _pieces(value, mark):
-        if len(line) + len(piece) > _WIDTH - 6:
-            lines.append(line)
-            line = ""
-        line += piece
-    return "(\n" + "".join(f"    {mark}{part}{mark}\n" for part in [*lines, line] if part) + ")"
-
-
-def _pieces(value: str, mark: str) -> Iterator[str]:
-    """The inside of a literal in words, each with the white space after it; a long one character by character."""
-    for word in _WORDS.findall(value):
-        shown = [_shown_as(c, mark) for c in word]
-        yield from ["".join(shown)] if sum(map(len, shown)) < _WIDTH // 2 else shown
-
-
-def _quoted(value: str) -> str:
-    mark = _mark(value)
-    return mark + "".join(_shown_as(c, mark) for c in value) + mark
-
-
-def _mark(value: str) -> str:
-    return "'" if '"' in value and "'" not in value else '"'
-
-
-@lru_cache(maxsize=8192)
-def _shown_as(character: str, mark: str) -> str:
-    """One character inside a literal: itself, or an escape if nothing is seen of it or it reorders what stands near."""
-    if character in "\"'":
-        return f"\\{character}" if character == mark else character
-    shown = repr(character)[1:-1]
-    if len(shown) > 1 or character.isascii() or character in visible(character):
-        return shown
-    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
-
-
 def _opened(chosen: Selection) -> list[str]:
     """The lines that make `model`, or `trace` where a file is looked at."""
     lines = ["import attnviz", ""]
@@ -193,7 +148,7 @@ def _traced(chosen: Selection, focus: Focus, text: str, target: str) -> list[str
     target = target if focus.head.site is not None else ""  # a model of one site has no decoder to give it to
     others = "".join(f", {word}" for word in [*["target"] * bool(target), *_chat(chosen)])
     arguments = [named("text", text, lines, len(f"trace = model.trace({others})"))]
-    arguments += [named("target", target, lines, _WIDTH // 2)] if target else []
+    arguments += [named("target", target, lines, WIDTH // 2)] if target else []
     return [*lines, assigned("trace", "model.trace", [*arguments, *_chat(chosen)])]
 
 
@@ -230,10 +185,10 @@ def _chat(chosen: Selection) -> list[str]:
 
 def named(name: str, value: str, lines: list[str], taken: int) -> str:
     """The literal, or where it leaves no room on its line a name that `lines` gives to it."""
-    inline = _quoted(value)
-    if len(inline) <= _WIDTH - taken:
+    inline = quoted(value)
+    if len(inline) <= WIDTH - taken:
         return inline
-    lines.append(f"{name} = {literal(value, _WIDTH - len(name) - 3)}")
+    lines.append(f"{name} = {literal(value, WIDTH - len(name) - 3)}")
     return name
 
 
@@ -245,10 +200,10 @@ def shown(lines: Sequence[str], function: str, arguments: Sequence[str]) -> str:
 def assigned(name: str, function: str, arguments: Sequence[str]) -> str:
     """An assignment, on several lines where one is too short for it."""
     line = f"{name} = {function}({', '.join(arguments)})"
-    if len(line) <= _WIDTH:
+    if len(line) <= WIDTH:
         return line
     indented = textwrap.TextWrapper(
-        _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False
+        WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False
     )
     broken = [part for argument in arguments for part in indented.wrap(f"{argument},")]
     return "\n".join([f"{name} = {function}(", *broken, ")"])
