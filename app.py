@@ -30,6 +30,11 @@ st.navigation(
             st.Page("pages/steering.py", title="Steering", icon=":material/explore_nearby:"),
             st.Page("pages/gates.py", title="Gates", icon=":material/tune:"),
         ],
+        "Findings": [
+            st.Page("pages/notebook.py", title="Notebook", icon=":material/book_2:"),
+            st.Page("pages/atlas.py", title="Head atlas", icon=":material/map:"),
+            st.Page("pages/about.py", title="About", icon=":material/info:"),
+        ],
     },
     position="top",
 ).run()

@@ -15,10 +15,11 @@ from attnviz.ui.ablation.overview import against_attention, overview
 from attnviz.ui.ablation.pruning import PRUNING, pruning
 from attnviz.ui.ablation.running import SWEEP
 from attnviz.ui.ablation.several_donors import several_donors
+from attnviz.ui.notebook.keeping import keep_this
 from attnviz.ui.page import focus_on, open_page, traced
 from attnviz.ui.views import site_picker
 
-opening = open_page("What does each head do for this outcome?")
+opening = open_page("What does each head do for this outcome?", in_menu=True)
 try:
     trace = traced(opening)
     focus = focus_on(opening, trace)
@@ -29,6 +30,7 @@ try:
     known = overview(subject)
     st.divider()
     set_of_heads(subject, known)
+    keep_this("Ablation", heads=subject.heads or (focus.head,))
     beside(subject, known)
     if known is not None and known.n_reached:
         st.divider()

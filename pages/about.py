@@ -11,7 +11,7 @@ from attnviz.ui.session import page, selection, show
 from_the_front_door()
 page("About this server")
 show(selection())
-st.html('<h1 class="attnviz-hidden">About this server</h1>')
+st.html('<h1 class="attnviz-title">About this server</h1>')
 with st.sidebar:
     person_control()
 try:

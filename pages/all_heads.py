@@ -8,11 +8,12 @@ from attnviz.figures.gallery import head_gallery
 from attnviz.figures.labels import head_words
 from attnviz.ui import gallery, head_choice, python_lines, say, taking, views
 from attnviz.ui.export import export_bar
+from attnviz.ui.notebook.offering import keep_attention
 from attnviz.ui.page import focus_on, open_page, traced
 from attnviz.ui.session import selection, text_of
 from attnviz.ui.theme import theme
 
-opening = open_page("All heads at a glance")
+opening = open_page("All heads at a glance", in_menu=True)
 try:
     trace = traced(opening)
     focus = focus_on(opening, trace)
@@ -51,7 +52,9 @@ try:
             if st.button("Open in Explore", icon=":material/visibility:", key="open-explore", type="tertiary"):
                 st.switch_page("pages/explore.py")
         seen = views.attention_map(trace, focus, key="detail", max_height=340)
-        taking.map_bar(trace, focus, seen)
+        with st.container(horizontal=True):
+            taking.map_bar(trace, focus, seen)
+            keep_attention("All heads", trace, focus)
         gallery.ranks(scores, focus.head)
         views.map_caption(trace, focus, seen)
 except AttnvizError as error:

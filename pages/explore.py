@@ -5,11 +5,12 @@ import streamlit as st
 from attnviz.errors import AttnvizError
 from attnviz.figures.labels import head_words
 from attnviz.ui import say, taking, views, work
+from attnviz.ui.notebook.offering import keep_attention
 from attnviz.ui.outcome import outcome
 from attnviz.ui.page import focus_on, open_page, traced
 from attnviz.ui.session import selection
 
-opening = open_page("What does each head look at?")
+opening = open_page("What does each head look at?", in_menu=True)
 try:
     trace = traced(opening)
     focus = focus_on(opening, trace)
@@ -28,6 +29,7 @@ try:
         with st.container(horizontal=True):
             taking.map_bar(trace, focus, seen)
             taking.row_bar(trace, focus)
+            keep_attention("Explore", trace, focus)
     outcome(opening.model, trace, selection(), focus)
 except AttnvizError as error:
     say.problem(error)

@@ -4,9 +4,11 @@ import streamlit as st
 
 from attnviz.errors import AttnvizError, InputError
 from attnviz.ui import say
-from attnviz.ui.highlights import asking, marking, results
-from attnviz.ui.highlights.beside import beside, go, relied_on
+from attnviz.ui.feedback import feedback_list, feedback_row
+from attnviz.ui.highlights import asking, deleting, marking, results
+from attnviz.ui.highlights.beside import beside, go
 from attnviz.ui.highlights.study import complaint, study
+from attnviz.ui.notebook.offering import keep_agreed
 from attnviz.ui.page import open_page
 from attnviz.ui.session import selection, show, take_notes
 from attnviz.ui.views import site_picker
@@ -23,7 +25,7 @@ say.notes(take_notes())
 if problem := complaint():
     say.problem(InputError(problem))
 
-marking.text_form(now)
+marking.text_form(now, apart=ask.apart)
 passage = now.open
 if passage is None:
     say.caption("Type a text above and press “Use this text”. Then mark its words, before you see what the model does.")
@@ -35,15 +37,16 @@ else:
             site_picker(opening.model.info, ask.site, sites=("encoder", "cross"))
     if not passage.revealed:
         marking.reveal(passage)
-marking.texts_list(now)
-if passage is None or not passage.revealed:
+lines = marking.texts_list(now)
+if passage is not None and passage.revealed and not passage.markable:
+    say.caption("Mark some words and leave others, so that there is something to agree with.")
+if passage is None or not (passage.revealed and passage.markable):
+    feedback_list()
     st.stop()
 
 try:
-    if not passage.markable:
-        say.caption("Mark some words and leave others, so that there is something to agree with.")
-        st.stop()
     ranking, numbers = asking.ranked(ask)
+    marking.say_roles(now, lines, numbers, now.held(numbers))
     head = results.chosen_head(ask, ranking)
     if now.at not in numbers or head is None:
         raise InputError("None of the marks of this text can be compared. Mark other words, or show sinks.")
@@ -54,8 +57,12 @@ try:
         results.heads_map(ask, ranking, head)
     with right:
         beside(ask, ranking, passage, found, head)
-        relied_on(ask, passage, found, head)
-    results.best(ask, ranking, numbers)
-    results.tables(ask, ranking, numbers)
+        deleting.relied_on(ask, passage, found, head)
+        feedback_row(ask.read(passage), model=ask.name, kind="explanation", key="highlights-feedback")
+    made = deleting.of_best(ask, ranking, numbers)
+    results.best(ask, ranking, numbers, made)
+    results.tables(ask, ranking, numbers, made)
+    keep_agreed(ask, ranking, numbers, head)
 except AttnvizError as error:
     say.problem(error)
+feedback_list()

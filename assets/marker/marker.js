@@ -3,11 +3,14 @@ export default function (component) {
 }
 
 const MOST_UNDONE = 50;
+const CUSTOM = "Custom";
+const MIDDLE = 0.75; // of a custom brush at first: no other brush's weight
 
 /** Words that are painted with brushes: a click paints one, dragging a span; what has the brush's weight is cleared. */
 function createMarker(root, instance) {
   const { signal } = instance.stop;
   const brushes = make("div", "brushes");
+  const slider = make("input", "amount");
   const undo = make("button", "tool", "Undo");
   const clear = make("button", "tool", "Clear");
   const flow = make("div", "flow");
@@ -23,9 +26,12 @@ function createMarker(root, instance) {
   flow.setAttribute("role", "listbox");
   flow.setAttribute("aria-multiselectable", "true");
   flow.setAttribute("aria-describedby", hint.id);
+  slider.type = "range";
+  slider.max = "1";
+  slider.setAttribute("aria-label", "Weight of the custom brush");
   for (const button of [undo, clear]) button.type = "button";
   const bar = make("div", "brush-bar");
-  bar.append(brushes, undo, clear);
+  bar.append(brushes, slider, undo, clear);
   root.replaceChildren(bar, flow, readout, hint, live);
   root.dataset.testid = "marker";
 
@@ -33,6 +39,8 @@ function createMarker(root, instance) {
   let data = null;
   let weights = [];
   let chips = [];
+  let offered = []; // {name, weight}: the brushes, and the custom one last
+  let own = null; // the custom brush's weight, once somebody chose it
   let brush = 0;
   let cursor = 0;
   let stroke = null; // {start, weight, before}: a hand that is painting
@@ -47,7 +55,8 @@ function createMarker(root, instance) {
       + "arrow key paints on, the number keys choose a brush.";
     const fresh = JSON.stringify([before?.labels, before?.spaced]) !== JSON.stringify([next.labels, next.spaced]);
     if (fresh) build();
-    if (JSON.stringify(before?.brushes) !== JSON.stringify(next.brushes)) buildBrushes();
+    const inHand = (given) => JSON.stringify([given?.brushes, given?.custom]);
+    if (inHand(before) !== inHand(next)) buildBrushes();
     if (asked.hear(next.weights) || fresh) weights = [...next.weights];
     show();
   }
@@ -70,22 +79,32 @@ function createMarker(root, instance) {
   }
 
   function buildBrushes() {
-    brush = Math.min(brush, data.brushes.length - 1);
-    brushes.replaceChildren(...data.brushes.map(({ name, weight }, i) => {
+    offered = data.brushes.map((one) => ({ ...one }));
+    if (data.custom) {
+      slider.min = slider.step = String(data.custom);
+      slider.value = String(own ?? MIDDLE);
+      own = Number(slider.value);
+      offered.push({ name: CUSTOM, weight: own });
+    }
+    brush = Math.min(brush, offered.length - 1);
+    brushes.replaceChildren(...offered.map(({ name, weight }, i) => {
       const button = make("button", "tool brush");
       button.type = "button";
       button.setAttribute("role", "radio");
       const sample = make("span", "sample");
       paint(sample, weight);
-      button.append(sample, make("span", "", name));
+      button.append(sample, make("span", "", i < data.brushes.length ? name : customName()));
       button.addEventListener("click", () => choose(i), { signal });
       return button;
     }));
     choose(brush);
   }
 
+  const customName = () => `${CUSTOM} ${formatEnd(own)}`;
+
   function choose(index) {
     brush = index;
+    slider.hidden = index < data.brushes.length;
     [...brushes.children].forEach((button, i) => {
       button.setAttribute("aria-checked", String(i === index));
       button.tabIndex = i === index ? 0 : -1;
@@ -114,7 +133,9 @@ function createMarker(root, instance) {
 
   function say() {
     const counts = data.brushes.map(({ name, weight }) => [name, weights.filter((one) => one === weight).length]);
-    const told = counts.filter(([, n]) => n).map(([name, n]) => `${name} ${n}`);
+    const known = new Set([0, ...data.brushes.map(({ weight }) => weight)]);
+    if (data.custom) counts.push([CUSTOM, weights.filter((one) => !known.has(one)).length]);
+    const told = counts.filter(([, n]) => n).map(([name, n]) => `${name}: ${n}`);
     readout.classList.toggle("idle", !told.length);
     readout.textContent = told.length ? `${told.join(" · ")} of ${weights.length} words` : data.idle;
   }
@@ -139,7 +160,7 @@ function createMarker(root, instance) {
   }
 
   function begin(index) {
-    const { weight } = data.brushes[brush];
+    const { weight } = offered[brush];
     stroke = { start: index, weight: weights[index] === weight ? 0 : weight, before: [...weights] };
     reach(index);
   }
@@ -190,11 +211,17 @@ function createMarker(root, instance) {
     weights = weights.map(() => 0);
     send(before);
   }, { signal });
+  slider.addEventListener("input", () => {
+    own = offered.at(-1).weight = Number(slider.value);
+    const [sample, text] = brushes.lastElementChild.children;
+    paint(sample, own);
+    text.textContent = customName();
+  }, { signal });
   brushes.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
-    choose((brush + step + data.brushes.length) % data.brushes.length);
+    choose((brush + step + offered.length) % offered.length);
     brushes.children[brush].focus();
   }, { signal });
   flow.addEventListener("keydown", (event) => {
@@ -202,21 +229,21 @@ function createMarker(root, instance) {
     const to = { ArrowLeft: cursor - 1, ArrowRight: cursor + 1, Home: 0, End: chips.length - 1 }[event.key];
     if (to !== undefined) {
       const before = [...weights];
-      const { weight } = data.brushes[brush];
+      const { weight } = offered[brush];
       if (event.shiftKey && chips[to]) weights = weights.map((one, i) => (i === cursor || i === to ? weight : one));
       moveCursor(to);
       send(before);
     } else if (event.key === " " || event.key === "Enter") {
       begin(cursor);
       finish();
-    } else if (/^[1-9]$/.test(event.key) && data.brushes[Number(event.key) - 1]) {
+    } else if (/^[1-9]$/.test(event.key) && offered[Number(event.key) - 1]) {
       choose(Number(event.key) - 1);
     } else {
       return;
     }
     event.preventDefault();
     const weight = weights[cursor];
-    live.textContent = `${data.labels[cursor]}, ${weight ? named(weight) : "not marked"}, brush ${data.brushes[brush].name}`;
+    live.textContent = `${data.labels[cursor]}, ${weight ? named(weight) : "not marked"}, brush ${offered[brush].name}`;
   }, { signal });
   return update;
 }

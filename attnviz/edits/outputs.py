@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,8 @@ import torch
 
 from attnviz.edits.base import Edit, Head, Lengths, Values, heads_of, listed, positions_of, within
 from attnviz.errors import HeadError, InputError
+
+MOST_SCALE = 65_504  # what half precision holds
 
 
 class HeadEdit(Edit):
@@ -178,8 +179,8 @@ class ScaleHeads(HeadEdit):
         if not isinstance(scales, Mapping):
             raise HeadError("ScaleHeads takes a mapping of heads to factors, e.g. ScaleHeads({Head(0, 0): 0.5}).")
         for head, scale in scales.items():
-            if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
-                raise InputError(f"A head's scale is a finite number; {head} got {scale!r}.")
+            if isinstance(scale, bool) or not isinstance(scale, int | float) or not abs(scale) <= MOST_SCALE:
+                raise InputError(f"A head's scale is a number of at most ±{MOST_SCALE:,}; {head} got {scale!r:.80}.")
         object.__setattr__(self, "heads", heads_of(scales, "ScaleHeads"))
         object.__setattr__(self, "scales", tuple(map(float, scales.values())))
         object.__setattr__(self, "positions", positions_of(positions, "positions"))

@@ -68,7 +68,7 @@ class Steer(Edit):
     @property
     def title(self) -> str:
         keys, by = named("key", "keys", self.tokens), f"{self.strength:g}"
-        done = f"{keys} scaled by {by}" if self.ignore else f"all keys but {keys.partition(' ')[2]} scaled by {by}"
+        done = f"{keys} scaled by {by}" if self.ignore else f"all but {keys} scaled by {by}"
         queries = "" if self.queries is None else f" for {named('query', 'queries', self.queries)}"
         return f"{done}{queries} in {where(self)}"
 

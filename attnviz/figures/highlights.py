@@ -49,7 +49,7 @@ def agreement_dots(
                 "array": np.nan_to_num(heads[f"{name}_high"].to_numpy(float) - values),
                 "arrayminus": np.nan_to_num(values - heads[f"{name}_low"].to_numpy(float)),
                 "thickness": 1,
-                "visible": len(ranking.texts) > 1,
+                "visible": bool(np.isfinite(heads[f"{name}_low"].to_numpy(float)).any()),
             },
             marker={
                 "size": 9,

@@ -34,7 +34,8 @@ def agreement(scores: Any, human: Any) -> dict[str, float]:
     human     [word], weights from 0 (not marked) to 1
     returns   spearman   rank correlation with the weights, average ranks, in [-1, 1]
               auroc      chance that a marked word scores above one that is not, ties half, in [0, 1]; chance is 0.5
-              auprc      average precision (a sum over distinct scores, not interpolated); chance is n_marked / n
+              auprc      average precision (a sum over distinct scores, not interpolated); chance is
+                         `auprc_by_chance`, which is above n_marked / n where words are few
               token_f1   F1 of the n_marked highest words; chance is n_marked / n
               iou_f1     F1 of spans: neighbouring marked words against neighbouring words among the n_marked highest,
                          a pair counting where intersection over union is at least 0.5
@@ -63,6 +64,20 @@ def agreements(scores: Any, human: Any) -> pd.DataFrame:
     values, weights = checked(scores, human)
     columns: dict[str, Any] = {name: against(values, weights, name)[:, 0] for name in METRICS}
     return pd.DataFrame(columns | {"n": len(weights), "n_marked": int((weights > 0).sum())})
+
+
+def auprc_by_chance(n: int, n_marked: int) -> float:
+    """The mean of average precision over all orders of n distinct scores, n_marked of them on marked words.
+
+    (H + (n_marked - 1) / (n - 1) * (n - H)) / n, where H = 1 + 1/2 + ... + 1/n. Constant scores have n_marked / n.
+    raises   InputError unless 1 <= n_marked <= n
+    """
+    if not 1 <= n_marked <= n:
+        raise InputError(f"From one word to all {n} are marked; got {n_marked}.")
+    if n == 1:
+        return 1.0
+    harmonic = float((1 / np.arange(1, n + 1)).sum())
+    return (harmonic + (n_marked - 1) / (n - 1) * (n - harmonic)) / n
 
 
 def against(scores: Doubles, human: Doubles, metric: Metric, shifts: npt.ArrayLike = 0) -> Doubles:

@@ -16,13 +16,14 @@ a period, or metrics with few values, make equal maxima, which count against the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from attnviz.checks import seeded
 from attnviz.errors import InputError, ShapeError
 from attnviz.human.agreement import Doubles, Metric, against, checked
 
@@ -79,7 +80,7 @@ def band(scores: Any, human: Any, *, metric: Metric = "auroc", n: int = 2000, se
         raise ShapeError(f"Expected the same heads in every text; got {[len(s) for s, _ in texts]} of them.")
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InputError(f"n counts draws from 1; got {n!r}.")
-    moves, complete = _moves([len(h) for _, h in texts], n, np.random.default_rng(seed))
+    moves, complete = _moves([len(h) for _, h in texts], n, np.random.default_rng(seeded(seed)))
     tables = [against(s, h, metric, np.arange(len(h))) for s, h in texts]  # [head, shift] each
     defined = np.stack([np.isfinite(table[:, 0]) for table in tables])  # whether does not depend on the shift
     count = defined.sum(0)
@@ -98,11 +99,18 @@ def band(scores: Any, human: Any, *, metric: Metric = "auroc", n: int = 2000, se
 
 
 def _texts(scores: Any, human: Any) -> list[tuple[Any, Any]]:
-    if np.ndim(human[0] if len(human) else 0) == 0:
+    if not (_several(scores) and _several(human)):
+        raise ShapeError(f"Expected scores [head, word] and marks [word]; got {scores!r:.60} and {human!r:.60}.")
+    if not (len(human) and _several(human[0])):
         return [(scores, human)]
     if len(scores) != len(human):
         raise ShapeError(f"Expected scores and marks of the same texts; got {len(scores)} and {len(human)} of them.")
     return list(zip(scores, human, strict=True))
+
+
+def _several(values: Any) -> bool:
+    """Whether these are values, and no single one; also of lists that no array can be made of."""
+    return values.ndim > 0 if hasattr(values, "ndim") else isinstance(values, Sized)
 
 
 def _moves(lengths: Sequence[int], n: int, random: np.random.Generator) -> tuple[npt.NDArray[np.int64], bool]:

@@ -116,7 +116,7 @@ def candidates(
     say("Baselines")
     for name, value in baselines(model, trace, words, site=site, language=language).items():
         found[Candidate("baseline", name)] = value
-    every = np.stack(list(found.values()))
+    every = _level(np.stack(list(found.values())))
     return Candidates(
         trace.compact(), site, words, words.weights(marked.marks), tuple(found), every, marked.lost(words), refused
     )

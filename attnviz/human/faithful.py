@@ -72,7 +72,7 @@ def faithful(
 
     words       of a run of this model on this text (`Candidates.words`)
     scores      name -> [word], finite, larger first; equal ones earlier first. As many as are marked are taken
-    shares      of words, for AOPC; of each, rounded up, at least one
+    shares      of words, for AOPC; of each, rounded up, at least one. () for no AOPC, NaN, in fewer runs
     n_random    draws of as many random words as are marked, and of random orders, over which "random words" is a mean
     progress    called with (runs done, runs in all); raise from it to stop
     raises      InputError where no word is marked that can be taken away, for scores of other words, and where the
@@ -91,7 +91,7 @@ def faithful(
         raise InputError("None of the marked words can be taken away: mark a word besides the query's own.")
     if isinstance(n_random, bool) or not isinstance(n_random, int) or n_random < 1:
         raise InputError(f"n_random counts draws from 1; got {n_random!r}.")
-    if not shares or not all(0 < share <= 1 for share in shares):
+    if not all(0 < share <= 1 for share in shares):
         raise InputError(f"shares are parts of the words, above 0 and at most 1; got {tuple(shares)!r}.")
     random = np.random.default_rng(seed)
     orders = {name: bench.order(name, given) for name, given in (scores or {}).items()}
@@ -103,7 +103,7 @@ def faithful(
     def row(order: Sequence[int]) -> list[float]:
         tops = [frozenset(order[:n]) for n in counts]
         one = frozenset(order[: len(own)])
-        means = [float(np.mean([bench.clean - side[top] for top in tops])) for side in (gone, alone)]
+        means = [float(np.mean([bench.clean - side[t] for t in tops])) if tops else math.nan for side in (gone, alone)]
         return [bench.clean - gone[one], bench.clean - alone[one], *means]
 
     marks = [bench.clean - gone[frozenset(own)], bench.clean - alone[frozenset(own)], math.nan, math.nan]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from attnviz.edits import Head
 from attnviz.errors import InputError
@@ -29,7 +30,7 @@ from attnviz.human.words import SHOWN
 from attnviz.models import Model
 from attnviz.view import Sinks
 
-_REPLICATES = 1000
+LEAST_TEXTS = 3  # of an interval; that of two is wider than any metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +38,9 @@ class Ranking:
     """Candidates by agreement, the best first by `metric`.
 
     frame     kind, name, layer, head; for each metric its mean over the texts where it is defined, and `_low` and
-              `_high` around it, the middle 95% of means over texts drawn again (NaN with fewer than two texts); n_texts
-              where `metric` is defined; p over all texts; for heads p_found on the texts that are not held out and
-              p_held on those that are (NaN where not found)
+              `_high` around it, its 95% interval over texts (Student's t, cut where the metric ends; NaN with fewer
+              than three texts); n_texts where `metric` is defined; p over all texts; for heads p_found on the texts
+              that are not held out and p_held on those that are (NaN where not found)
     bands     "head", "layer", "method" -> the band over all texts, by `metric`; baselines have none, each is alone
     named     heads that passed; `why` says what they passed, or why none did
     texts     one a text, as measured
@@ -78,7 +79,7 @@ def rank(
     metric    what is ranked, held against chance, and named by
     held      numbers of the texts to hold out; None: every second one, from the second on
     level     of p, for a head to be found and to be named
-    n, seed   of the band and of the intervals
+    n, seed   of the band
     report    called with (title, done, in all) before each part; raise from it to stop
     raises    as `ranking` and `candidates`
     """
@@ -123,7 +124,7 @@ def ranking(
     out = _checked_held(held, len(texts))
     table = described(names)
     values = np.stack([agreements(s, one.human)[list(METRICS)] for s, one in zip(scores, texts, strict=True)])
-    for column, found in _means(values, seed).items():
+    for column, found in _means(values).items():
         table[column] = found
     table["n_texts"] = np.isfinite(values[:, :, METRICS.index(metric)]).sum(0)
 
@@ -197,32 +198,22 @@ def _checked_held(held: Sequence[int] | None, n_texts: int) -> list[int]:
     return out
 
 
-def _means(values: Doubles, seed: int) -> dict[str, Doubles]:
+def _means(values: Doubles) -> dict[str, Doubles]:
     """Of [text, candidate, metric]: each metric's mean, low and high over texts, [candidate]; undefined ones aside."""
-    n_texts, n_candidates, n_metrics = values.shape
-    flat = values.reshape(n_texts, -1)
-    there = np.isfinite(flat)
-    known = np.where(there, flat, 0)
-    times = np.random.default_rng(seed).multinomial(n_texts, np.full(n_texts, 1 / n_texts), _REPLICATES).astype(float)
-
-    def mean(weights: Doubles) -> Doubles:
-        count = weights @ there
-        return np.divide(weights @ known, count, out=np.full(count.shape, np.nan), where=count > 0)
-
-    drawn = np.sort(mean(times), axis=0)  # replicates without a text of a candidate stand last
-    last = np.isfinite(drawn).sum(0) - 1
-    few = there.sum(0) < 2
-    ends = []
-    for share in (0.025, 0.975):
-        at = np.rint(share * last.clip(min=0)).astype(int)
-        ends.append(np.where(few, np.nan, drawn[at, np.arange(drawn.shape[1])]))
-    columns = [mean(np.ones((1, n_texts)))[0], *ends]
-    out = [column.reshape(n_candidates, n_metrics) for column in columns]
-    return {
-        f"{name}{end}": found[:, at]
-        for at, name in enumerate(METRICS)
-        for end, found in zip(("", "_low", "_high"), out, strict=True)
-    }
+    there = np.isfinite(values)
+    n = there.sum(0)
+    mean = np.divide(np.where(there, values, 0).sum(0), n, out=np.full(n.shape, np.nan), where=n > 0)
+    squares = np.where(there, (values - mean) ** 2, 0).sum(0)
+    enough = n >= LEAST_TEXTS
+    freedom = np.where(enough, n - 1, 1)
+    half = np.where(enough, np.sqrt(squares / freedom / n.clip(min=1)) * stats.t.ppf(0.975, freedom), np.nan)
+    out: dict[str, Doubles] = {}
+    for at, name in enumerate(METRICS):
+        least = -1.0 if name == "spearman" else 0.0
+        out[name] = mean[:, at]
+        out[f"{name}_low"] = (mean - half)[:, at].clip(least, 1)
+        out[f"{name}_high"] = (mean + half)[:, at].clip(least, 1)
+    return out
 
 
 def _best_baseline(values: Doubles, rows: npt.NDArray[np.intp], metric: Metric) -> float:

@@ -20,7 +20,7 @@ from attnviz.ui import drafts, say
 from attnviz.ui.session import act
 from attnviz.ui.work import digest
 
-_OPEN, _PROBLEM = "attnviz_feedback_open", "attnviz_feedback_problem"
+_OPEN, _KEPT, _PROBLEM = "attnviz_feedback_open", "attnviz_feedback_kept", "attnviz_feedback_problem"
 _THUMBS: dict[Verdict, tuple[str, str]] = {
     "up": ("Right", ":material/thumb_up:"),
     "down": ("Wrong", ":material/thumb_down:"),
@@ -45,12 +45,15 @@ def given() -> list[Feedback]:
     return feedback.of_lines(drafts.read(Said, "feedback").lines)
 
 
-def feedback_row(text: str, *, model: str, predicted: str = "", kind: Kind = "prediction", key: str) -> None:
+def feedback_row(
+    text: str, *, model: str, predicted: str = "", kind: Kind = "prediction", which: str = "", key: str
+) -> None:
     """A thumb up and one down; after a press the fields for a reason and, of a wrong prediction, what was wanted.
 
     text        what the model read, as it was given
     model       its name
     predicted   what it said, as it continues the text: what a thumb up confirms, and what a thumb down proposes as foil
+    which       which one, where a page has several: "before steering"
     key         tells the rows of one page apart
     """
     if not text.strip():
@@ -58,7 +61,7 @@ def feedback_row(text: str, *, model: str, predicted: str = "", kind: Kind = "pr
     about = digest(repr((text, model, predicted)))
     held = st.session_state.get(_OPEN)
     verdict: Verdict | None = held[2] if held is not None and held[:2] == (key, about) else None
-    what = "this prediction" if kind == "prediction" else "this explanation"
+    what = f"the {kind} {which}" if which else f"this {kind}"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"Is {what} right?", width="content")
         for name, (title, icon) in _THUMBS.items():
@@ -71,6 +74,12 @@ def feedback_row(text: str, *, model: str, predicted: str = "", kind: Kind = "pr
                 args=(key, about, None if verdict == name else name, predicted),
             )
     if verdict is None:
+        if st.session_state.get(_KEPT) == (key, about):
+            n = len(feedback.examples(given(), model=model))
+            say.caption(
+                f"Kept: {n} example{'s' * (n != 1)} of this model so far. Gates and Steering take them from there, and "
+                "Steering lists what you said."
+            )
         return
     asks = kind == "prediction" and verdict == "down"
     confirmed = predicted if kind == "prediction" and verdict == "up" else ""
@@ -93,10 +102,11 @@ def feedback_row(text: str, *, model: str, predicted: str = "", kind: Kind = "pr
         say.problem(InputError(st.session_state.pop(_PROBLEM)))
 
 
-def prediction_row(model: Model, trace: Trace, position: int, *, name: str, key: str) -> None:
+def prediction_row(model: Model, trace: Trace, position: int, *, name: str, which: str = "", key: str) -> None:
     """Thumbs for the likeliest token at a position of a trace, judged on the text up to there.
 
-    name   of the model
+    name    of the model
+    which   as `feedback_row` has it
     Nothing where the model predicts no tokens, for an encoder where no mask stands, and where a text would end in the
     middle of a character.
     """
@@ -113,7 +123,7 @@ def prediction_row(model: Model, trace: Trace, position: int, *, name: str, key:
     said = trace.decode(first)
     # Not a step of an encoder-decoder, whose answer is all of its target, nor a piece of a character.
     whole = trace.info.family != "encoder-decoder" and model.ids_of(said) == [first]
-    feedback_row(text, model=name, predicted=said if whole else "", key=key)
+    feedback_row(text, model=name, predicted=said if whole else "", which=which, key=key)
 
 
 def feedback_list() -> None:
@@ -178,7 +188,7 @@ def _keep(text: str, model: str, kind: Kind, verdict: Verdict, confirmed: str, k
     except InputError as error:
         st.session_state[_PROBLEM] = str(error)
         return
-    st.session_state.pop(_OPEN, None)
+    st.session_state[_KEPT] = st.session_state.pop(_OPEN, ("", ""))[:2]
     st.session_state[f"{key}-reason"] = st.session_state[f"{key}-wanted"] = ""
 
 

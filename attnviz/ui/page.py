@@ -14,6 +14,7 @@ from attnviz.trace import Trace
 from attnviz.ui import say, texts, work
 from attnviz.ui.focus import Focus, fitted, pinned
 from attnviz.ui.frame import model_facts, model_picker
+from attnviz.ui.person import person_control
 from attnviz.ui.reading import reading_panel
 from attnviz.ui.session import page, saved_trace, selection, show, take_notes
 
@@ -29,10 +30,11 @@ class Opening:
     extras: DeltaGenerator
 
 
-def open_page(title: str, *, text: bool = True, chat: bool = True) -> Opening:
+def open_page(title: str, *, text: bool = True, chat: bool = True, in_menu: bool = False) -> Opening:
     """The model in the sidebar, text, examples and links; stops the page with a sentence if the model cannot be.
 
-    title   for those who hear the page; the others see it in the navigation
+    title   what the page answers
+    in_menu whether the menu shows the page unfolded, so that the title is only for those who hear the page
     text    whether the page reads the one text of the Selection, and so shows its box
     chat    whether what it reads may stand in the model's chat template
     """
@@ -40,10 +42,11 @@ def open_page(title: str, *, text: bool = True, chat: bool = True) -> Opening:
     page(title)
     show(selection())
     texts.first_text()
-    st.html(f'<h1 class="attnviz-hidden">{html.escape(title)}</h1>')
+    st.html(f'<h1 class="{"attnviz-hidden" if in_menu else "attnviz-title"}">{html.escape(title)}</h1>')
     with st.sidebar:
         model_picker()
         facts, extras = st.container(gap="small"), st.container(gap="small")
+        person_control()
     saved = saved_trace()
     wide, narrow = (
         st.columns([8, 1], gap="small") if text else (st.container(), st.container(horizontal_alignment="right"))

@@ -77,6 +77,7 @@ class Selection:
                 multiplied by, before normalising; steered: the heads where, one of STEERED
     study, gaze, course, plan, feedback   keys of drafts (`attnviz.ui.drafts`): marked texts, reading data, examples of
                 gates, how attention is steered, and what was said of predictions; "" before there are any
+    finding     the id of the finding that is open on the Notebook page; "" for none
     """
 
     model: str = ""
@@ -140,6 +141,7 @@ class Selection:
     course: str = ""
     plan: str = ""
     feedback: str = ""
+    finding: str = ""
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> tuple[Selection, list[str]]:
@@ -212,6 +214,7 @@ _FIELDS: dict[str, address.Field] = {
     **{name: address.positions() for name in ("emphasised", "ignored")},
     "strength": address.fraction(0.001, 1.0),
     "steered": address.one_of(STEERED),
+    "finding": address.matching(r"[0-9a-f]{32}", "a finding's id"),
     **dict.fromkeys(("study", "gaze", "course", "plan", "feedback"), _KEY),
 }
 _DEFAULTS = {field.name: field.default for field in fields(Selection)}

@@ -95,7 +95,7 @@ def test_the_best_head_opens_in_explore(monkeypatch: pytest.MonkeyPatch) -> None
     now = params(test)
     assert went == ["pages/explore.py"]
     assert f"L{now.get('layer', 0)}H{now.get('head', 0)}" == best
-    assert text_of(now["text"]) == f"{TEXTS[0]}\n{question}"
+    assert (text_of(now["text"]), text_of(now["other"])) == (TEXTS[0], question)
 
 
 def test_two_texts_hold_one_out_and_the_next_one_keeps_both() -> None:

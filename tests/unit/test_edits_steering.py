@@ -419,9 +419,9 @@ def test_an_edit_that_nobody_bound_to_a_run_is_not_passed_over(edit: Edit) -> No
 
 
 def test_they_say_in_words_what_they_do() -> None:
-    assert Steer([3, 4]).title == "all keys but 3 and 4 scaled by 0.01 in all heads"
+    assert Steer([3, 4]).title == "all but keys 3 and 4 scaled by 0.01 in all heads"
     assert Steer(3, [Head(2, 1)], 0.5, ignore=True).title == "key 3 scaled by 0.5 in L2H1"
-    assert Steer(3, site="cross", queries=1).title == "all keys but 3 scaled by 0.01 for query 1 in all cross heads"
+    assert Steer(3, site="cross", queries=1).title == "all but key 3 scaled by 0.01 for query 1 in all cross heads"
     added_to = ExternalAttention([0, 1, 2], beta=2, heads=[Head(0, 1)])
     assert added_to.title == "external weights on 2 of 3 keys added to the scores (beta 2) in L0H1"
     assert ExternalAttention(torch.ones(2), alpha=0.5).title == (  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # A module may import those on lower floors and none on its own or above; packages are one module to the others.
 FLOORS = [
     {"attnviz.errors"},
-    {"attnviz.settings"},
+    {"attnviz.settings", "attnviz.checks"},
     {"attnviz.text", "attnviz.memory", "attnviz.logs"},
     {"attnviz.tokens", "attnviz.literals"},
     {"attnviz.units"},
@@ -75,9 +76,12 @@ def floor_name(module: str) -> str:
     return next((package for package in PACKAGES if module == package or module.startswith(package + ".")), module)
 
 
+MODULES = {module_of(source) for source in SOURCES}
+
+
+@cache
 def imports_of(path: Path) -> set[str]:
     """Every module that a file imports, also inside functions."""
-    known = {module_of(source) for source in SOURCES}
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -85,7 +89,7 @@ def imports_of(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are written in full"
             submodules = {f"{node.module}.{alias.name}" for alias in node.names}
-            inside = submodules & known
+            inside = submodules & MODULES
             found |= inside
             if inside != submodules:
                 found.add(node.module or "")

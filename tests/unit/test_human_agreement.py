@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from attnviz.errors import InputError, ShapeError
 from attnviz.human import METRICS, agreement, agreements
-from attnviz.human.agreement import Doubles, against
+from attnviz.human.agreement import Doubles, against, auprc_by_chance
 
 
 def cases() -> list[tuple[Doubles, Doubles]]:
@@ -116,6 +116,21 @@ def test_constant_scores_are_chance() -> None:
     assert found["auprc"] == pytest.approx(2 / 5)
     assert found["token_f1"] == pytest.approx(2 / 5)
     assert found["iou_f1"] == 0.0  # of equal words the earlier go first: 0 and 1 against 2 and 3
+
+
+@pytest.mark.parametrize(("n", "n_marked"), [(5, 1), (12, 3), (40, 8), (2, 2)])
+def test_average_precision_by_chance_is_the_mean_of_random_scores(n: int, n_marked: int) -> None:
+    scores = np.random.default_rng(5).normal(size=(40_000, n))
+    found = against(scores, np.repeat([1.0, 0.0], [n_marked, n - n_marked]), "auprc")
+    assert auprc_by_chance(n, n_marked) == pytest.approx(found.mean(), abs=5 * found.std() / 200 + 1e-12)
+    assert auprc_by_chance(n, n_marked) >= n_marked / n
+
+
+def test_average_precision_by_chance_needs_a_mark() -> None:
+    assert auprc_by_chance(1, 1) == 1.0
+    for marked in (0, 4):
+        with pytest.raises(InputError, match="are marked"):
+            auprc_by_chance(3, marked)
 
 
 def test_a_span_that_is_half_met_counts() -> None:

@@ -128,6 +128,17 @@ def test_random_words_repeat_by_seed(minilm: Model) -> None:
     np.testing.assert_array_equal(first.iloc[:, 1:], again.iloc[:, 1:])
 
 
+def test_without_shares_there_is_no_mean_and_the_rest_is_as_before(minilm: Model) -> None:
+    own, one = Words.of(minilm.trace(TEXT), passage=PASSAGE), marked(other="noon")
+    scores = {"L0H0": np.arange(7.0)}
+    runs: list[int] = []
+    few = faithful(minilm, one, own, scores, shares=(), progress=lambda done, total: runs.append(total))
+    many = faithful(minilm, one, own, scores)
+    np.testing.assert_allclose(few.frame.iloc[:, 1:3], many.frame.iloc[:, 1:3], atol=5e-6)
+    assert few.frame.iloc[:, 3:].isna().all(axis=None)
+    assert max(runs) <= 14  # seven choices of words, without and alone
+
+
 def test_what_cannot_be_measured_is_said(minilm: Model) -> None:
     own, one = Words.of(minilm.trace(TEXT), passage=PASSAGE), marked(other="noon")
     with pytest.raises(ShapeError, match="each of 7 words"):

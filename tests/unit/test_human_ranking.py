@@ -88,6 +88,23 @@ def test_one_text_names_no_head(make: Make) -> None:
     assert np.isnan([row.auroc_low, row.p_found, row.p_held]).all()
 
 
+def test_intervals_over_four_texts_hold_the_mean_as_often_as_they_say(minilm: Model) -> None:
+    trace = minilm.trace("One of the words", compact=True)
+    words, random = Words.of(trace), np.random.default_rng(3)
+    names = tuple(Candidate("head", f"L0H{head}", 0, head) for head in range(2000))  # of random scores: a mean of 0.5
+    human = np.repeat([1.0, 0.0], [6, 24])
+    texts = [
+        Candidates(trace, "encoder", words, human, names, random.normal(size=(2000, 30)), {}, {}) for _ in range(4)
+    ]
+    frame = ranking(texts, n=1).frame
+    held = frame.auroc_low.le(0.5) & frame.auroc_high.ge(0.5)
+    assert 0.93 < held.mean() < 0.97
+    assert frame.auroc_low.ge(0).all()
+    assert frame.auroc_high.le(1).all()
+    assert frame.spearman_low.min() < 0
+    assert ranking(texts[:2], n=1).frame.auroc_low.isna().all()
+
+
 def test_too_few_words_for_a_small_p_are_told(make: Make) -> None:
     found = ranking(make(2, planted=9.0), level=0.01)
     assert found.named == ()

@@ -16,6 +16,7 @@ from attnviz.human.candidates import _level
 from attnviz.human.words import characters, query_token
 from attnviz.text import words
 
+WORDS = ("the", "old", "man", "saw", "a", "red", "door", "and", "then", "a", "small", "dog")  # one token each
 TEXT = "Mary's unbelievable story, told in Oslo, pleased everybody."
 
 
@@ -210,3 +211,18 @@ def test_a_gradient_without_an_outcome_is_refused_and_the_rest_stays(minilm: Mod
     assert set(found.lost) == {n for n in (2, 3) if words(TEXT)[n][0] < TEXT.index("story") or n == 3}
     with pytest.raises(InputError, match="A method is one of"):
         candidates(minilm, marked, methods=("magic",))
+
+
+@pytest.mark.parametrize("n_words", [8, 9, 12])
+def test_even_attention_ranks_no_word_by_its_noise(minilm: Model, n_words: int) -> None:
+    plain = tiny.bert(vocab_size=30_522, num_attention_heads=12, hidden_size=48)
+    for layer in plain.encoder.layer:
+        torch.nn.init.zeros_(layer.attention.self.query.weight)
+        torch.nn.init.zeros_(layer.attention.self.query.bias)
+    model = wrap_model(plain, minilm.tokenizer)
+    text = " ".join(WORDS[:n_words])
+    frame = candidates(model, Marked(text, {2: 1.0, 3: 0.5}), methods=("rollout", "last")).frame()
+    even = frame[frame.kind.isin(["head", "layer", "method"])]
+    assert {"L0H11", "layer 1", "rollout"} <= set(even.name)
+    assert even.auroc.tolist() == [0.5] * len(even)
+    assert even.spearman.isna().all()

@@ -19,6 +19,7 @@ from attnviz.ui.ablation.trial import Trial, trial_of
 from attnviz.ui.export import export_bar
 from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.jobs import Job
+from attnviz.ui.notebook.offering import keep_ablated
 from attnviz.ui.session import act, selection
 from attnviz.ui.theme import theme
 
@@ -151,6 +152,7 @@ def _shown(subject: Subject, trial: Trial, found: Checked) -> None:
         about={"model": subject.model.info.name, "metric": rows.metric, "verdict": verdict.reason},
         key="ablation-controls",
     )
+    keep_ablated(subject, trial, rows, controls, figure, lines.control_lines(selection(), subject, trial))
 
 
 def frame(found: Checked) -> pd.DataFrame:

@@ -10,14 +10,14 @@ import streamlit as st
 
 from attnviz import human
 from attnviz.flow import METHODS
-from attnviz.human import Candidates, Faithful, Marked, Ranking
-from attnviz.human.agreement import Metric
+from attnviz.human import Candidates, Marked, Ranking
+from attnviz.human.agreement import Metric, auprc_by_chance
 from attnviz.models import Model
 from attnviz.settings import settings
 from attnviz.ui import say, work
 from attnviz.ui.highlights.study import By, Passage, Study, change
 from attnviz.ui.jobs import Job
-from attnviz.ui.kept import kept, kept_before
+from attnviz.ui.kept import kept
 from attnviz.ui.page import Opening
 from attnviz.ui.pickers import dropdown, segments
 from attnviz.ui.reading import SINKING_TITLES, kinds_picker
@@ -33,8 +33,6 @@ _SINK_WORDS = {
     "renormalise": "Sinks are taken out and each row is divided by what is left.",
     "value-norm": "Attention is weighted by the lengths of value vectors.",
 }
-_DRAWS = 3  # of random words
-_SHARES = (0.2,)  # of words, for a mean that is not shown here
 
 
 class Measure(NamedTuple):
@@ -57,7 +55,7 @@ METRIC_TITLES: dict[Metric, Measure] = {
         "Average precision",
         "Avg prec",
         "how many of the words that get most are marked, averaged over the places of the marked ones",
-        "by chance the share of words that are marked",
+        "by chance somewhat more than the share of words that are marked",
     ),
     "token_f1": Measure(
         "Word F1",
@@ -69,7 +67,7 @@ METRIC_TITLES: dict[Metric, Measure] = {
         "Span F1",
         "Span F1",
         "like word F1 for stretches of neighbouring words; two count as one where they share at least half",
-        "by chance near 0",
+        "by chance anything from 0 to some 0.4: single marked words are easily met",
     ),
     "spearman": Measure(
         "Rank correlation",
@@ -101,8 +99,21 @@ class Asked:
         return "received" if self.site == "cross" else self.study.by
 
     @property
+    def apart(self) -> bool:
+        """Whether the question is what the text is compared with, and not read with it: this model predicts nothing."""
+        return not self.model.has_vocabulary and not self.model.labels and self.model.family == "encoder"
+
+    @property
     def measure(self) -> Measure:
         return METRIC_TITLES[self.study.metric]
+
+    def read(self, passage: Passage) -> str:
+        """What the model reads."""
+        return passage.text if self.apart else passage.read
+
+    def offset(self, passage: Passage) -> int:
+        """Where the text begins in it."""
+        return 0 if self.apart else passage.offset
 
     @property
     def score_words(self) -> str:
@@ -173,9 +184,9 @@ def marked(ask: Asked, passage: Passage) -> Marked:
     """A text of the study for the library, with the word whose attention is read."""
     query = None
     if ask.by == "last":
-        numbers = [token.word for token in ask.model.encode(passage.read).tokens if token.word is not None]
+        numbers = [token.word for token in ask.model.encode(ask.read(passage)).tokens if token.word is not None]
         query = max(numbers, default=None)
-    return passage.marked(query)
+    return passage.marked(query, apart=ask.apart)
 
 
 def methods(ask: Asked, passage: Passage) -> tuple[str, ...]:
@@ -191,7 +202,7 @@ def measured(ask: Asked, passage: Passage, title: str) -> Candidates:
         work.check_length(ask.model, given.text, False)
         return human.candidates(
             ask.model,
-            Marked(given.text, {}, given.query, passage=given.passage),
+            Marked(given.text, {}, given.query, other=given.other, passage=given.passage),
             site=ask.site,
             sinks=ask.sinks,
             methods=methods(ask, passage),
@@ -199,14 +210,14 @@ def measured(ask: Asked, passage: Passage, title: str) -> Candidates:
             report=lambda doing, done, total: job.report(doing, done / total),
         )
 
-    found = cast(Candidates, kept(ask, _of_text(ask, passage), title, make, lambda made: made.trace.nbytes))
+    found = cast(Candidates, kept(ask, of_text(ask, passage), title, make, lambda made: made.trace.nbytes))
     return replace(found, human=found.words.weights(given.marks), lost=given.lost(found.words))
 
 
 def ranked(ask: Asked) -> tuple[Ranking, list[int]]:
     """(the ranking over all texts that are ready, their numbers in the study).
 
-    A text none of whose marks can be compared is left out.
+    A text none of whose marks can be compared is left out, which makes no other text one that heads are chosen by.
     """
     numbers, texts = [], []
     for number in ask.study.ready:
@@ -214,38 +225,28 @@ def ranked(ask: Asked) -> tuple[Ranking, list[int]]:
         if 0 < (one.human > 0).sum() < len(one.human):
             numbers.append(number)
             texts.append(one)
-    of = tuple((_of_text(ask, ask.study.passages[n]), ask.study.passages[n].marks) for n in numbers)
+    out = [numbers.index(number) for number in ask.study.held(numbers)]
+    of = tuple((of_text(ask, ask.study.passages[n]), ask.study.passages[n].marks) for n in numbers)
 
     def make(job: Job) -> Ranking:
         job.report("moving marks to see what chance does", 0.0)
-        return human.ranking(texts, metric=ask.study.metric)
+        return human.ranking(texts, metric=ask.study.metric, held=out)
 
-    key = (ask.name, "highlights-ranking", ask.study.metric, of)
+    key = (ask.name, "highlights-ranking", ask.study.metric, of, tuple(out))
     return cast(
         Ranking, kept(ask, key, "Ranking", make, lambda made: sum(one.trace.nbytes for one in made.texts))
     ), numbers
 
 
-def leaned_on(ask: Asked, passage: Passage, found: Candidates, head: str, *, wanted: bool) -> Faithful | None:
-    """What becomes of the outcome without the marked words, and without a head's; None where nobody asked yet."""
-    given = marked(ask, passage)
-    key = (ask.name, "highlights-faithful", head, passage.marks, _of_text(ask, passage))
-    if not wanted and kept_before(key) is None:
-        return None
-    scores = {
-        name.name: row
-        for name, row in zip(found.names, found.scores, strict=True)
-        if name.name == head or (name.kind == "method" and name.name == "relevance")
-    }
-
-    def make(job: Job) -> Faithful:
-        job.report("deleting words", 0.0)
-        return human.faithful(ask.model, given, found.words, scores, shares=_SHARES, n_random=_DRAWS, progress=job.step)
-
-    return cast(Faithful, kept(ask, key, "Deleting words", make))
+def chance_words(ask: Asked, ranking: Ranking) -> str:
+    """What one head has by chance on these texts."""
+    if ranking.metric != "auprc":
+        return ask.measure.chance
+    each = [auprc_by_chance(len(one.human), int((one.human > 0).sum())) for one in ranking.texts]
+    return f"{ask.measure.chance}, here {sum(each) / len(each):.2f}"
 
 
-def _of_text(ask: Asked, passage: Passage) -> tuple[Hashable, ...]:
+def of_text(ask: Asked, passage: Passage) -> tuple[Hashable, ...]:
     """What the reading of one text depends on."""
     given = marked(ask, passage)
     return (
@@ -254,6 +255,7 @@ def _of_text(ask: Asked, passage: Passage) -> tuple[Hashable, ...]:
         work.digest(given.text),
         given.passage,
         given.query,
+        given.other,
         ask.site,
         ask.sinks,
         ask.study.language,

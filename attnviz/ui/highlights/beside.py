@@ -1,4 +1,4 @@
-"""A head's words beside the person's, whether the model relies on either, and the way to Explore."""
+"""A head's words beside the person's, and the way to Explore."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ import numpy.typing as npt
 import streamlit as st
 
 from attnviz.edits import Head
-from attnviz.errors import InputError
 from attnviz.human import Candidates, Ranking
 from attnviz.text import words
 from attnviz.ui import say
 from attnviz.ui.components import token_strip
 from attnviz.ui.head_map import round_up
-from attnviz.ui.highlights.asking import Asked, leaned_on, marked
+from attnviz.ui.highlights.asking import Asked, marked
 from attnviz.ui.highlights.study import Passage
 from attnviz.ui.reading import palette_of
 from attnviz.ui.session import select, selection, stores
 
-_GO, _WANTED = "attnviz_highlights_go", "attnviz_highlights_wanted"
-_TITLES = {"marked words": "Your marked words", "random words": "As many random words", "relevance": "Gradient's words"}
+_GO = "attnviz_highlights_go"
 
 
 def beside(ask: Asked, ranking: Ranking, passage: Passage, found: Candidates, head: Head) -> None:
@@ -49,7 +47,7 @@ def beside(ask: Asked, ranking: Ranking, passage: Passage, found: Candidates, he
     weights = dict(passage.marks)
     mine = np.array([weights.get(chip.number, 0.0) for chip in passage.chips], np.float32)
     _strip(passage, mine, "highlights-mine", "Your marks", "weight", 1.0, pick)
-    theirs = _by_chip(passage, found, found.scores[at])
+    theirs = _by_chip(ask, passage, found, found.scores[at])
     high = round_up(float(np.nanmax(theirs, initial=0.0)))
     _strip(passage, theirs, "highlights-theirs", f"{name}, by word", "attention", high, pick)
     say.caption(
@@ -97,56 +95,14 @@ def _strip(
     )
 
 
-def _by_chip(passage: Passage, found: Candidates, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def _by_chip(
+    ask: Asked, passage: Passage, found: Candidates, scores: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
     """[chip], from [word]; NaN for words in no comparison."""
-    numbers = {start: number for number, (start, _) in enumerate(words(passage.read))}
+    numbers = {start: number for number, (start, _) in enumerate(words(ask.read(passage)))}
     known = {n: float(score) for score, several in zip(scores, found.words.covers, strict=True) for n in several}
-    own = [numbers.get(chip.start + passage.offset) for chip in passage.chips]
+    own = [numbers.get(chip.start + ask.offset(passage)) for chip in passage.chips]
     return np.array([math.nan if n is None else known.get(n, math.nan) for n in own], np.float32)
-
-
-def relied_on(ask: Asked, passage: Passage, found: Candidates, head: Head) -> None:
-    """What becomes of the model's outcome without the marked words, and without the head's."""
-    name = str(Head(head.layer, head.head))
-    st.markdown("**Does the model rely on these words?**")
-    wanted: set[tuple[str, str, str]] = st.session_state.setdefault(_WANTED, set())
-    this = (ask.name, passage.read, name)
-    try:
-        made = leaned_on(ask, passage, found, name, wanted=this in wanted)
-    except InputError as error:  # the model has no outcome here
-        say.caption(f"It cannot be measured here. {error}")
-        return
-    if made is None:
-        st.button(
-            "Delete words and see",
-            icon=":material/backspace:",
-            key="highlights-delete",
-            on_click=lambda: wanted.add(this),
-        )
-        say.caption(
-            f"Runs the model without your marked words, without as many of {name}'s, and with either alone. "
-            "It takes some seconds to a minute."
-        )
-        return
-    table = made.frame[["name", "comprehensiveness", "sufficiency"]].copy()
-    table["name"] = [_TITLES.get(one, f"{one}'s words") for one in table["name"]]
-    number = st.column_config.NumberColumn(format="%.4f")
-    st.dataframe(
-        table.rename(
-            columns={"name": "words", "comprehensiveness": "lost without", "sufficiency": "lost with them alone"}
-        ),
-        hide_index=True,
-        column_config={"lost without": number, "lost with them alone": number},
-        key="highlights-faithful",
-        height="content",
-    )
-    say.caption(
-        f"Off-distribution: these runs are of texts that nobody wrote. Outcome: {made.title}, {made.clean:.4f} for the "
-        f"whole text. “Lost without” is the fall of the {made.unit} when {made.n_marked} of {made.n_words} words are "
-        "deleted (comprehensiveness): large where the outcome needs them. “Lost with them alone” is the fall when all "
-        "other words of the text are deleted (sufficiency): near 0 where they are enough.",
-        "Compare with random words: deleting anything moves an outcome.",
-    )
 
 
 def _row(found: Candidates, head: Head) -> int:
@@ -156,11 +112,12 @@ def _row(found: Candidates, head: Head) -> int:
 def _open(ask: Asked, passage: Passage, found: Candidates, head: Head, chip: int | None = None) -> None:
     """Make what the model reads and this head what all pages look at, a word as the key, and go to Explore."""
     firsts = np.array([start for start, _ in found.words.tokens], float)
-    key = math.nan if chip is None else float(_by_chip(passage, found, firsts)[chip])
+    key = math.nan if chip is None else float(_by_chip(ask, passage, found, firsts)[chip])
+    texts = stores().texts
     query = marked(ask, passage).token(found.trace, found.site) if ask.by == "last" else None
     select(
-        text=stores().texts.put(passage.read),
-        other="",
+        text=texts.put(ask.read(passage)),
+        other=texts.put(passage.question) if ask.apart and passage.question else "",
         chat=False,
         site=head.site,
         layer=head.layer,

@@ -13,10 +13,13 @@ from attnviz.ui.selection import Selection
 from attnviz.view import Sinks
 
 
-def ranking_lines(chosen: Selection, ask: Asked, texts: Sequence[Marked], methods: Sequence[str]) -> str:
+def ranking_lines(
+    chosen: Selection, ask: Asked, texts: Sequence[Marked], methods: Sequence[str], held: Sequence[int] | None = None
+) -> str:
     """The best heads over the marked texts: `figures.highlights.agreement_dots`.
 
     methods   that read all of them
+    held      numbers of the texts that were held out; None: every second one
     """
     lines = ["import attnviz", "import attnviz.figures.highlights", "from attnviz import human", ""]
     name = python.named("name", chosen.model or settings().default_model, lines, len("model = attnviz.load_model()"))
@@ -25,10 +28,13 @@ def ranking_lines(chosen: Selection, ask: Asked, texts: Sequence[Marked], method
     for number, one in enumerate(texts, 1):
         text = python.named(f"text_{number}", one.text, lines, 60)
         query = [] if one.query is None else [f"query={one.query}"]
+        other = [] if one.other is None else [f"other={python.named(f'other_{number}', one.other, lines, 60)}"]
         passage = [] if one.passage is None else [f"passage={one.passage}"]
-        given = [text, repr(dict(one.marks)), *query, *passage]
+        given = [text, repr(dict(one.marks)), *query, *other, *passage]
         lines.append(python.assigned(names[number - 1], "human.Marked", given))
+    usual = list(range(1, len(texts), 2))
     options = [f'metric="{ask.study.metric}"'] if ask.study.metric != "auroc" else []
+    options += [f"held={list(held)!r}"] if held is not None and list(held) != usual else []
     options += [f'site="{ask.site}"'] if ask.site is not None else []
     options += [f'language="{ask.study.language}"'] if ask.study.language != "en" else []
     options += [f"sinks=attnviz.Sinks({ask.sinks.how!r}, {ask.sinks.kinds!r})"] if ask.sinks != Sinks() else []

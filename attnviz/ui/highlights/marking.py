@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+
 import streamlit as st
 from pydantic import ValidationError
+from streamlit.delta_generator import DeltaGenerator
 
 from attnviz.errors import InputError
 from attnviz.settings import settings
@@ -11,6 +14,7 @@ from attnviz.ui import say, texts
 from attnviz.ui.components.marker import marker
 from attnviz.ui.highlights.study import (
     BRUSHES,
+    CUSTOM_STEP,
     Passage,
     Study,
     StudyFile,
@@ -29,8 +33,11 @@ _SHOWN = 48  # characters of a text in the list
 _FILE_BYTES = 2_000_000
 
 
-def text_form(now: Study) -> None:
-    """The open text and its question, or empty boxes for the next one."""
+def text_form(now: Study, *, apart: bool) -> None:
+    """The open text and its question, or empty boxes for the next one.
+
+    apart   the model compares the text with the question, and does not read them together
+    """
     passage = now.open
     of = None if passage is None else (passage.text, passage.question, passage.before)
     if st.session_state.get(_OF) != (now.at, of) or _TEXT not in st.session_state:
@@ -50,9 +57,12 @@ def text_form(now: Study) -> None:
                 key=_QUESTION,
                 max_chars=settings().max_chars,
                 placeholder="Which words answer this?",
-                help="The model reads it too, on a line of its own. Only words of the text can be marked.",
+                help="This model predicts no words: what counts is how similar the text is to the question."
+                if apart
+                else "The model reads it too, on a line of its own. Only words of the text can be marked.",
             )
-            st.selectbox("It stands", list(_PLACES), key=_BEFORE, format_func=_PLACES.__getitem__, width=160)
+            if not apart:
+                st.selectbox("It stands", list(_PLACES), key=_BEFORE, format_func=_PLACES.__getitem__, width=160)
             st.form_submit_button(
                 "Use this text", on_click=_take, help="Another text starts without marks; another question keeps them."
             )
@@ -62,7 +72,7 @@ def _take() -> None:
     now = study()
     text, question = str(st.session_state[_TEXT]).strip(), str(st.session_state[_QUESTION]).strip()
     try:
-        made = Passage(text=text, question=question, before=bool(st.session_state[_BEFORE]))
+        made = Passage(text=text, question=question, before=bool(st.session_state.get(_BEFORE)))
     except ValidationError as error:
         complain(why_not(error))
         return
@@ -89,6 +99,7 @@ def marking(passage: Passage) -> None:
         [weights.get(chip.number, 0.0) for chip in chips],
         key="highlights-marker",
         brushes=BRUSHES,
+        custom=CUSTOM_STEP,
         spaced=[chip.spaced for chip in chips],
         label="The text. Mark the words that matter.",
         idle="Mark the words that answer the question. Choose a brush, then click words or drag over them."
@@ -97,7 +108,11 @@ def marking(passage: Passage) -> None:
         on_mark=on_mark,
     )
     if passage.changed:
-        st.warning("Marks or question were changed after the model's view was shown.", icon=":material/history:")
+        st.warning(
+            "Marks or question were changed after the model's view was shown. So this text is looked at by itself, and "
+            "is in no ranking of the study.",
+            icon=":material/history:",
+        )
 
 
 def reveal(passage: Passage) -> None:
@@ -124,8 +139,11 @@ def _reveal() -> None:
         put(now.model_copy(update={"revealed": True}))
 
 
-def texts_list(now: Study) -> None:
-    """The texts of the study: what they are for, and ways to open, remove, add, save and load them."""
+def texts_list(now: Study) -> Mapping[int, DeltaGenerator]:
+    """The texts of the study: what they are for, and ways to open, remove, add, save and load them.
+
+    returns   where each text's line stands, by number, for `say_roles`
+    """
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         n = len(now.passages)
         st.markdown(f"**The study: {n} text{'s' * (n != 1)}**" if n else "**No study yet**")
@@ -142,12 +160,11 @@ def texts_list(now: Study) -> None:
         st.space("stretch")
         with st.container(width="content"):
             texts.share()
-    for number, one in enumerate(now.passages):
+    lines = {}
+    for number in range(len(now.passages)):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            start = one.text[:_SHOWN] + "…" * (len(one.text) > _SHOWN)
-            open_ = number == now.at
-            say.caption(f"{'▸ ' if open_ else ''}{number + 1}. {start} ({_state(now, number, one)})")
-            if not open_:
+            lines[number] = st.empty()
+            if number != now.at:
                 st.button(
                     "Open",
                     key=f"highlights-open-{number}",
@@ -162,17 +179,30 @@ def texts_list(now: Study) -> None:
                 icon=":material/delete:",
                 on_click=lambda number=number: keep(study().without(number)),
             )
+    say_roles(now, lines, now.ready, now.held(now.ready))
+    return lines
 
 
-def _state(now: Study, number: int, one: Passage) -> str:
-    words = [f"{len(one.marks)} of {len(one.chips)} words marked"]
+def say_roles(now: Study, lines: Mapping[int, DeltaGenerator], numbers: Sequence[int], held: Collection[int]) -> None:
+    """Each text in its line, with what it is for: `numbers` are ranked by, and `held` out of these."""
+    for number, line in lines.items():
+        one = now.passages[number]
+        start = one.text[:_SHOWN] + "…" * (len(one.text) > _SHOWN)
+        told = f"{len(one.marks)} of {len(one.chips)} words marked, {_role(one, number, numbers, held)}"
+        with line:
+            say.caption(f"{'▸ ' if number == now.at else ''}{number + 1}. {start} ({told})")
+
+
+def _role(one: Passage, number: int, numbers: Sequence[int], held: Collection[int]) -> str:
     if not one.revealed:
-        words.append("not revealed, so in no ranking")
-    elif not one.markable:
-        words.append("nothing to agree with, so in no ranking")
-    else:
-        words.append("held out" if number in now.held else "heads are chosen by it")
-    return ", ".join([*words, *["changed after the reveal"] * one.changed])
+        return "not revealed, so in no ranking"
+    if not one.markable:
+        return "nothing to agree with, so in no ranking"
+    if one.changed:
+        return "changed after the reveal, so in no ranking"
+    if number in numbers:
+        return "held out" if number in held else "heads are chosen by it"
+    return "not in this ranking"
 
 
 def _files(now: Study) -> None:
@@ -198,7 +228,7 @@ def _load() -> None:
     try:
         if file.size > _FILE_BYTES:
             raise InputError(f"A study has at most {_FILE_BYTES:,} bytes; this file has {file.size:,}.")
-        keep(Study(passages=StudyFile.model_validate_json(file.getvalue()).passages))
+        keep(Study(passages=StudyFile.model_validate_json(file.getvalue()).split))
     except ValidationError as error:
         complain(f"This file is no study saved here: {why_not(error)} Choose another one.")
     except InputError as error:

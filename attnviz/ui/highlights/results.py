@@ -15,17 +15,19 @@ from attnviz.figures.labels import model_words
 from attnviz.flow.methods import METHODS
 from attnviz.heads import Scores
 from attnviz.human import BASELINES, METRICS, Ranking
+from attnviz.human.ranking import LEAST_TEXTS
 from attnviz.ui import say
 from attnviz.ui.export import export_bar
 from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.head_map import head_matrix, rising, signed
-from attnviz.ui.highlights.asking import METRIC_TITLES, Asked, marked, methods
+from attnviz.ui.highlights.asking import METRIC_TITLES, Asked, chance_words, marked, methods
+from attnviz.ui.highlights.deleting import LOST, MOST, Deleted, offer_best
 from attnviz.ui.highlights.lines import ranking_lines
 from attnviz.ui.highlights.study import change
 from attnviz.ui.session import selection
 from attnviz.ui.theme import theme
 
-_MOST, _MOST_LAYERS = 15, 5
+_MOST_LAYERS = 5
 
 
 def verdict(ranking: Ranking) -> None:
@@ -62,7 +64,7 @@ def heads_map(ask: Asked, ranking: Ranking, head: Head) -> None:
     )
     n = len(ranking.texts)
     say.caption(
-        f"{ask.measure.title} of every head: {ask.measure.words}; {ask.measure.chance}.",
+        f"{ask.measure.title} of every head: {ask.measure.words}; {chance_words(ask, ranking)}.",
         ask.score_words,
         f"The mean over {n} texts." if n > 1 else "",
         "Pick a head to see its words. A head that agrees looks where you look; that the model relies on it is "
@@ -70,31 +72,33 @@ def heads_map(ask: Asked, ranking: Ranking, head: Head) -> None:
     )
 
 
-def best(ask: Asked, ranking: Ranking, numbers: Sequence[int]) -> None:
+def best(ask: Asked, ranking: Ranking, numbers: Sequence[int], made: Deleted | None) -> None:
     """The best heads against chance and baselines, as a picture, and what can be taken along."""
     st.markdown("**The best heads, against chance and baselines**")
     look = theme()
     show_figure(agreement_dots(ranking, theme=look), "highlights-dots")
     band = ranking.bands["head"]
     caption = (
-        f"{ask.measure.title} of the {_MOST} best heads. The solid line is chance: your marks were moved along the "
+        f"{ask.measure.title} of the {MOST} best heads. The solid line is chance: your marks were moved along the "
         f"text {'in all' if band.complete else 'in'} {len(band.maxima):,} ways, and each time the best of all "
         f"{len(band.observed)} heads was kept; in 95% of them it stayed left of the line.",
         "The broken lines rank words without any attention: by length, rarity, place and surprise."
         if (ranking.frame["kind"] == "baseline").any()
         else "",
-        "Bars are 95% intervals over texts." if len(ranking.texts) > 1 else "With one text there are no intervals.",
+        "Bars are 95% intervals of a head's mean over texts (Student's t), each for itself."
+        if len(ranking.texts) >= LEAST_TEXTS
+        else f"With fewer than {LEAST_TEXTS} texts there are no intervals.",
         "A filled dot is a head that won again on texts held out." if ranking.named else "",
     )
     say.caption(*caption)
     chosen = selection()
     texts = [ask.study.passages[number] for number in numbers]
     shared = min((methods(ask, one) for one in texts), key=len)
-    lines = ranking_lines(chosen, ask, [marked(ask, one) for one in texts], shared)
+    lines = ranking_lines(chosen, ask, [marked(ask, one) for one in texts], shared, ranking.held)
     export_bar(
         f"highlights {ask.model.info.name} {ranking.metric}",
         lambda: agreement_dots(ranking, theme=look),
-        lambda: ranking.frame,
+        lambda: ranking.frame if made is None else made.beside(ranking),
         lines,
         about={"model": ask.model.info.name, "model_words": model_words(ask.model.info), "metric": ranking.metric},
         key="highlights",
@@ -103,20 +107,22 @@ def best(ask: Asked, ranking: Ranking, numbers: Sequence[int]) -> None:
     )
 
 
-def tables(ask: Asked, ranking: Ranking, numbers: Sequence[int]) -> None:
-    """The best heads by all measures; and layers, methods and baselines."""
-    frame, metric = ranking.frame, ranking.metric
+def tables(ask: Asked, ranking: Ranking, numbers: Sequence[int], made: Deleted | None) -> None:
+    """The best heads by all measures; and layers, methods and baselines; with what is lost when words are deleted."""
+    frame, metric = ranking.frame if made is None else made.beside(ranking), ranking.metric
+    lost = {} if made is None else LOST
     left, right = st.columns(2, gap="medium")
     with left:
-        st.markdown(f"**The {_MOST} best heads**")
-        heads = frame[frame["kind"] == "head"].head(_MOST)
+        st.markdown(f"**The {MOST} best heads**")
+        heads = frame[frame["kind"] == "head"].head(MOST)
         p = {"p": "p"} | ({"p_found": "p found", "p_held": "p held out"} if ranking.held else {})
-        _table(heads, metric, p, "highlights-heads")
+        _table(heads, metric, p | lost, "highlights-heads")
         say.caption(
             "p is how often the best of all heads does as well by chance, so it is corrected for their number.",
             "“found” is p on the texts that heads are chosen by, “held out” on the others." if ranking.held else "",
             "All heads are in the files.",
         )
+        offer_best(ask, ranking, numbers, made)
     with right:
         st.markdown("**Layers, methods and baselines**")
         layers = frame[frame["kind"] == "layer"].head(_MOST_LAYERS)
@@ -124,7 +130,7 @@ def tables(ask: Asked, ranking: Ranking, numbers: Sequence[int]) -> None:
         both = pd.concat([others, layers]).sort_values(metric, ascending=False, kind="stable")
         titles = {name: method.title for name, method in METHODS.items()}
         both = both.assign(name=[titles.get(name, name) for name in both["name"]])
-        _table(both, metric, {"kind": "kind", "p": "p"}, "highlights-others")
+        _table(both, metric, {"kind": "kind", "p": "p"} | lost, "highlights-others")
         used = [f"{name}: {BASELINES[name]}" for name in BASELINES if name in set(others["name"])]
         say.caption(
             f"The {min(_MOST_LAYERS, len(layers))} best layers (means of their heads), methods that follow attention "
@@ -152,6 +158,7 @@ def _table(rows: pd.DataFrame, metric: str, more: dict[str, str], key: str) -> N
     shown = rows[list(columns)].rename(columns=columns)
     number = st.column_config.NumberColumn(format="%.3f", width=70)
     looks: dict[str, Any] = dict.fromkeys(shown.select_dtypes("number").columns, number)
+    looks |= dict.fromkeys(LOST.values(), st.column_config.NumberColumn(format="%.3f", width=115))
     looks["name"] = st.column_config.TextColumn(width=150 if "kind" in more else 60)
     st.dataframe(shown, hide_index=True, key=key, column_config=looks, height="content")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +21,7 @@ from attnviz.ui.work import retry
 
 By = Literal["last", "received"]
 BRUSHES = (("Matters", 1.0), ("Somewhat", 0.5), ("A little", 0.25))
+CUSTOM_STEP = 0.05  # of the weight of a fourth brush
 _MOST = 50  # texts
 _PROBLEM = "attnviz_study_problem"
 
@@ -45,6 +47,7 @@ class Passage(drafts.Draft):
     question   "" for none; the model reads it on a line of its own, before the text or after it
     marks      (number of a word in `attnviz.text.words(text)`, weight above 0), by number
     revealed   the model's view of it was shown; changed: marks or question were changed after that
+    held       no head is chosen by it: for good, so that a head's proof stays a proof when other texts come and go
     """
 
     text: str
@@ -53,6 +56,7 @@ class Passage(drafts.Draft):
     marks: tuple[tuple[int, float], ...] = ()
     revealed: bool = False
     changed: bool = False
+    held: bool = False
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -87,9 +91,17 @@ class Passage(drafts.Draft):
         """Some words are marked and others are not, so that there is something to agree with."""
         return 0 < len(self.marks) < len(self.chips)
 
-    def marked(self, query: int | None = None) -> Marked:
-        """For the library; `query` is a number among the words of what the model reads."""
-        spans, at = words(self.text), self.offset
+    def marked(self, query: int | None = None, *, apart: bool = False) -> Marked:
+        """For the library.
+
+        query   a number among the words of what the model reads
+        apart   the question is not read with the text, but what the text is compared with
+        """
+        spans = words(self.text)
+        if apart:
+            own = [(*spans[n], weight) for n, weight in self.marks]
+            return Marked.at(self.text, own, query=query, other=self.question.strip() or None)
+        at = self.offset
         stretches = [(spans[n][0] + at, spans[n][1] + at, weight) for n, weight in self.marks]
         inside = (at, at + len(self.text)) if self.read != self.text else None
         return Marked.at(self.read, stretches, query=query, passage=inside)
@@ -136,18 +148,26 @@ class Study(drafts.Draft):
 
     @property
     def ready(self) -> list[int]:
-        """The texts that heads are ranked by: marked, then revealed."""
-        return [i for i, one in enumerate(self.passages) if one.revealed and one.markable]
+        """The texts that heads are ranked by: marked, then revealed, and not changed since.
 
-    @property
-    def held(self) -> set[int]:
-        """Those of them that no head is chosen by."""
-        return set(self.ready[1::2])
+        An open text that was changed is looked at by itself: with one text no head is named.
+        """
+        now = self.open
+        if self.passages and now is not None and now.revealed and now.changed:
+            return [self.at] if now.markable else []
+        return [i for i, one in enumerate(self.passages) if one.revealed and one.markable and not one.changed]
+
+    def held(self, numbers: Sequence[int]) -> list[int]:
+        """Those of these texts that no head is chosen by; every second one where that would be all or none of them."""
+        own = [number for number in numbers if self.passages[number].held]
+        return own if 0 < len(own) < len(numbers) else list(numbers[1::2])
 
     def having(self, passage: Passage) -> Study:
-        """With this as the open text."""
-        texts = (*self.passages[: self.at], passage, *self.passages[self.at + 1 :])
-        return self.model_copy(update={"passages": texts})
+        """With this as the open text; every second new one is held out."""
+        new = self.at == len(self.passages)
+        held = self.at % 2 == 1 if new else self.passages[self.at].held
+        own = passage.model_copy(update={"held": held})
+        return self.model_copy(update={"passages": (*self.passages[: self.at], own, *self.passages[self.at + 1 :])})
 
     def without(self, number: int) -> Study:
         texts = self.passages[:number] + self.passages[number + 1 :]
@@ -161,6 +181,13 @@ class StudyFile(drafts.Draft):
     kind: Literal["attnviz study"] = "attnviz study"
     version: Literal[1] = 1
     passages: Annotated[tuple[Passage, ...], Field(min_length=1, max_length=_MOST)]
+
+    @property
+    def split(self) -> tuple[Passage, ...]:
+        """The texts; every second one held out where the file does not say which are."""
+        if any(one.held for one in self.passages):
+            return self.passages
+        return tuple(one.model_copy(update={"held": at % 2 == 1}) for at, one in enumerate(self.passages))
 
 
 def study() -> Study:

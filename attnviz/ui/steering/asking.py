@@ -36,7 +36,7 @@ KIND_WORDS: dict[Kind, str] = {
 }
 _BRUSHES = {
     "steer": (("Emphasise", 1.0), ("Ignore", -1.0)),
-    "external": (("1", 1.0), ("½", 0.5), ("¼", 0.25)),
+    "external": (("Weight 1", 1.0), ("½", 0.5), ("¼", 0.25)),
 }
 STRENGTHS = (1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.003, 0.002, 0.001)
 MOST_HEADS = 2_000  # an address has to hold them

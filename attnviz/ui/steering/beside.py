@@ -84,7 +84,7 @@ def _numbers(subject: Subject, found: Steered) -> None:
     if subject.heads is None and subject.kind == "steer":
         harm = (
             "All heads are steered, which harms too: of 50 prompts of ours with two facts SmolLM2 then followed the "
-            "emphasised one on 78%, and on all 50 with ten profiled heads (docs/STEERING.md)."
+            "emphasised one on 78%, and on all 50 with ten profiled heads: choose “Profiled” above."
         )
     words = "ignored" if subject.turned_from else "emphasised" if subject.kind == "steer" else "weighted"
     say.caption(
@@ -105,7 +105,14 @@ def _before(subject: Subject, found: Steered | None) -> None:
         table = table.rename(columns={"before": "probability"})
     config = {"probability": _CHANCE}
     st.dataframe(table, hide_index=True, key="steering-before", height="content", column_config=config)
-    prediction_row(subject.model, subject.trace, subject.position, name=subject.name, key="steering-feedback")
+    prediction_row(
+        subject.model,
+        subject.trace,
+        subject.position,
+        name=subject.name,
+        which="before steering",
+        key="steering-feedback",
+    )
 
 
 def _after(found: Steered) -> None:

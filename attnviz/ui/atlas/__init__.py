@@ -1,0 +1,1 @@
+"""The head atlas: what is known of every head of one model."""

@@ -1,0 +1,1 @@
+"""The Notebook page: findings kept, planned, measured, labelled, exported and opened again."""

@@ -1,0 +1,188 @@
+"""“Keep this”, on any page: what is claimed of a view, with the view itself, becomes a finding in the Notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+from pydantic import ValidationError
+
+from attnviz.edits import Head
+from attnviz.errors import AttnvizError, InputError
+from attnviz.findings import LABELS, EdgeAt, Evidence, Finding, HeadAt, Seen, attach
+from attnviz.findings.lines import plain
+from attnviz.settings import settings
+from attnviz.ui import say
+from attnviz.ui.notebook.shelf import by, open_finding, record_here, store
+from attnviz.ui.person import is_known
+from attnviz.ui.session import DRAFTS, TEXTS, act, saved_trace, selection, text_of
+
+MOST_CLAIM, MOST_FIGURE = 2_000, 5_000_000
+_MOST_TEXTS, _MOST_TEXT = 20, 50_000
+# Of the address: keys of this server, which are nobody else's.
+_KEYS = (*TEXTS, *DRAFTS, "corpus", "other_corpus", "finding")
+_SAID = "attnviz_keep_said"
+
+Draw = Callable[[], go.Figure]
+
+
+def keep_this(
+    page_title: str,
+    *,
+    heads: Sequence[Head] = (),
+    edges: Sequence[EdgeAt] = (),
+    evidence: Callable[[], Iterable[Evidence]] = tuple,
+    figure: Draw | None = None,
+    lines: str = "",
+    also_seen: Sequence[str] = (),
+    key: str = "",
+    title: str = "Keep this",
+) -> None:
+    """A small button that opens on a form: claim, labels, confidence. A press keeps a finding, private to the person.
+
+    page_title   of the page, as the navigation has it: where the finding is opened again
+    evidence     what was measured in this view already, made when somebody presses
+    figure       draws the view; made when somebody presses. One too large is left out, and said
+    lines        Python that makes the same without the app
+    also_seen    texts that the view shows beside those of the Selection: a plan has to be measured on others
+    key          tells two of one page apart
+    title        of the button
+    """
+    name = f"keep-{key or page_title.lower().replace(' ', '-')}"
+    with st.popover(title, icon=":material/bookmark_add:", key=f"{name}-popover", on_change=act):
+        _complaint(name)
+        _form(name, page_title, heads, edges, evidence, figure, lines, also_seen)
+    _answer(name)
+
+
+def _form(name: str, page_title: str, heads: Sequence[Head], edges: Sequence[EdgeAt], *rest: Any) -> None:
+    with st.form(f"{name}-form", border=False):
+        st.text_area(
+            "Claim",
+            key=f"{name}-claim",
+            max_chars=MOST_CLAIM,
+            height=88,
+            placeholder="What holds here, in a sentence: what does the head do, and on which texts?",
+        )
+        st.multiselect("Labels", LABELS, key=f"{name}-labels", accept_new_options=True, placeholder="Choose or type")
+        st.slider("Confidence", 0, 100, 50, format="%d%%", key=f"{name}-confidence")
+        st.form_submit_button(
+            "Keep it",
+            type="primary",
+            on_click=_keep,
+            args=(name, page_title, heads, edges, *rest),
+        )
+        say.caption(
+            f"It is kept with this view, {_what(heads, edges)}, the model and the text; nobody else sees it until you "
+            "share it.",
+            ""
+            if is_known()
+            else "You have not said your name, so it is a guest's, and ends with this session: type your "
+            "name first, in the Notebook.",
+            "It is a hypothesis: in the Notebook you say what would refute it, and measure that on other texts.",
+        )
+
+
+def seen_here(page_title: str, *, lines: str = "", also_seen: Sequence[str] = ()) -> Seen:
+    """The view that the session looks at, so that it can be opened again: also on another server."""
+    chosen = selection()
+    params = {name: value for name, value in chosen.to_params().items() if name not in _KEYS}
+    texts = {name: text_of(getattr(chosen, name)) for name in (*TEXTS, *DRAFTS) if getattr(chosen, name)}
+    opened = saved_trace()
+    if opened is not None:
+        del params["model"]
+        texts["text"] = opened.source_text or opened.text
+    else:
+        params["model"] = chosen.model or settings().default_model
+    texts |= {f"seen {number}": text for number, text in enumerate(also_seen, 1)}
+    # A draft may be longer than a finding's text: the view then opens without it.
+    few = {name: text for name, text in texts.items() if text and (name not in DRAFTS or len(text) <= _MOST_TEXT)}
+    return Seen(
+        page=page_title,
+        params=params,
+        texts=dict(list(few.items())[:_MOST_TEXTS]),
+        lines=lines if len(lines) <= _MOST_TEXT else "",
+    )
+
+
+def keep_what_is_shown() -> None:
+    """In the Notebook: a finding of the text and head that this session looks at, written down without a picture."""
+    chosen = selection()
+    layer, head = chosen.layer, chosen.head
+    heads = [] if layer is None or head is None else [Head(layer, head, chosen.site)]
+    keep_this("Explore", heads=heads, key="notebook", title="Write one down")
+
+
+def _what(heads: Sequence[Head], edges: Sequence[EdgeAt]) -> str:
+    names = [str(HeadAt.of(head)) for head in heads[:3]]
+    more = f" and {len(heads) - 3} more" if len(heads) > 3 else ""
+    parts = [", ".join(names) + more if names else "", f"{len(edges)} edges" if len(edges) > 1 else ""]
+    return " and ".join(part for part in parts if part) or "no single head"
+
+
+def _keep(
+    name: str,
+    page_title: str,
+    heads: Sequence[Head],
+    edges: Sequence[EdgeAt],
+    evidence: Callable[[], Iterable[Evidence]],
+    figure: Draw | None,
+    lines: str,
+    also_seen: Sequence[str],
+) -> None:
+    act()
+    picture, left = "", ""
+    try:
+        if figure is not None:
+            picture = str(figure().to_json())
+        if len(picture) > MOST_FIGURE:
+            picture, left = "", " Its picture was too large to be kept; the view opens again."
+        now = datetime.now(UTC).replace(microsecond=0)
+        made = Finding(
+            claim=str(st.session_state[f"{name}-claim"]),
+            heads=tuple(map(HeadAt.of, heads)),
+            edges=tuple(edges),
+            labels=tuple(str(label).strip() for label in st.session_state[f"{name}-labels"]),
+            confidence=st.session_state[f"{name}-confidence"] / 100,
+            author=by(),
+            model=record_here(),
+            seen=seen_here(page_title, lines=lines, also_seen=also_seen),
+            figure=picture,
+            created=now,
+            changed=now,
+        )
+        for one in evidence():
+            made = attach(made, one)
+        kept = store().save(made.model_copy(update={"version": 1}), by=by())
+    except ValidationError as error:
+        st.session_state[_SAID] = (name, "", InputError(f"This cannot be kept yet: {plain(error)}"))
+    except AttnvizError as error:
+        st.session_state[_SAID] = (name, "", type(error)(str(error)))  # without frames that may hold a model
+    else:
+        st.session_state[f"{name}-claim"], st.session_state[f"{name}-labels"] = "", []
+        st.session_state[f"{name}-popover"] = False
+        st.session_state[_SAID] = (name, kept.id, f"Kept in your Notebook.{left}")
+
+
+def _complaint(name: str) -> None:
+    """Why the last press kept nothing, once."""
+    of, _, said = st.session_state.get(_SAID, ("", "", ""))
+    if of == name and isinstance(said, AttnvizError):
+        del st.session_state[_SAID]
+        say.problem(said)
+
+
+def _answer(name: str) -> None:
+    """That it was kept, and the way to the Notebook."""
+    of, finding, said = st.session_state.get(_SAID, ("", "", ""))
+    if of != name:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
+        st.markdown(f":material/bookmark_added: {said}", width="content")
+        if st.button("Open it", icon=":material/book_2:", key=f"{name}-open", type="tertiary"):
+            del st.session_state[_SAID]
+            open_finding(finding)
+            st.switch_page("pages/notebook.py")

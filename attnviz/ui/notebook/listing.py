@@ -1,0 +1,143 @@
+"""All findings that a person may see: searched, as cards, each with what is claimed and how far it is held up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from attnviz.errors import InputError
+from attnviz.findings import LABELS, STATUSES, Finding
+from attnviz.findings.records import Status
+from attnviz.ui import say
+from attnviz.ui.notebook.restoring import restore_head
+from attnviz.ui.notebook.shelf import by, found, heads_words, open_finding
+from attnviz.ui.notebook.typed import heads_of
+from attnviz.ui.pickers import held
+
+_PAGE, _MORE = 10, "attnviz_notebook_more"
+_HEADS = 4  # buttons of a card
+WHOSE = ("All", "Mine", "Of others")
+BADGES: dict[Status, tuple[str, Any]] = {
+    "hypothesis": (":material/help:", "gray"),
+    "supported": (":material/verified:", "green"),
+    "refuted": (":material/cancel:", "red"),
+}
+
+
+def findings_list() -> None:
+    """The search, and the findings that it finds."""
+    asked, whose = _search()
+    me, n = by(), int(st.session_state.get(_MORE, _PAGE))
+    mine = {"All": lambda one: True, "Mine": lambda one: one.author == me, "Of others": lambda one: one.author != me}
+    several = found(mine[whose], n + 1, **asked)
+    if not several:
+        _empty(bool(asked) or whose != WHOSE[0])
+        return
+    for one in several[:n]:
+        _card(one)
+    if len(several) > n:
+        st.button("Show more", key="notebook-more", on_click=lambda: st.session_state.update({_MORE: n + _PAGE}))
+
+
+def _search() -> tuple[dict[str, Any], str]:
+    """(the arguments of `Store.find`, whose findings are wanted)."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        text = _typed("Search", "text", "In claim or note", 170)
+        head = _typed("Head", "head", "L5H1", 90)
+        model = _typed("Model", "model", "Its whole name", 150)
+        label = _chosen("Label", "label", list(LABELS), 150, accept_new_options=True)
+        status = _chosen("Status", "status", list(STATUSES), 140)
+        whose = "attnviz_notebook_whose"
+        st.segmented_control(
+            "Whose",
+            WHOSE,
+            key="notebook-whose",
+            on_change=held(whose, WHOSE[0], key="notebook-whose"),
+        )
+    asked: dict[str, Any] = {"text": text, "model": model, "label": label, "status": status}
+    if head:
+        several = heads_of(head)
+        if len(several) != 1:
+            raise InputError(f"One head is searched for at a time; got {heads_words(several)}.")
+        asked["head"] = several[0]
+    return {name: value for name, value in asked.items() if value}, st.session_state.get(whose) or WHOSE[0]
+
+
+def _typed(title: str, name: str, placeholder: str, width: int) -> str:
+    key = f"notebook-{name}"
+    hold = held(f"attnviz_notebook_{name}", "", key=key)
+    return st.text_input(title, key=key, placeholder=placeholder, width=width, max_chars=300, on_change=hold).strip()
+
+
+def _chosen(title: str, name: str, options: list[str], width: int, **looks: Any) -> str | None:
+    key = f"notebook-{name}"
+    hold = held(f"attnviz_notebook_{name}", None, key=key)
+    chosen = st.selectbox(title, options, key=key, index=None, placeholder="Any", width=width, on_change=hold, **looks)
+    return None if chosen is None else str(chosen)
+
+
+def _empty(searched: bool) -> None:
+    if searched:
+        say.caption("No finding is like this. Take something out of the search.")
+        return
+    st.info(
+        "Nothing is kept yet. On a page that shows something worth knowing press “Keep this”, and say what it is: the "
+        "view, the model and the text are kept with it. Or import findings from a file below.",
+        icon=":material/bookmark_add:",
+    )
+
+
+def _card(one: Finding) -> None:
+    with st.container(border=True, gap="small", key=f"notebook-card-{one.id}"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            status_badge(one)
+            for label in one.labels[:3]:
+                st.badge(say.plain(label), color="blue")
+            st.space("stretch")
+            st.button(
+                "Open it",
+                key=f"notebook-open-{one.id}",
+                icon=":material/open_in_full:",
+                on_click=open_finding,
+                args=(one.id,),
+            )
+        st.markdown(f"**{say.plain(one.claim)}**")
+        head_buttons(one, f"notebook-head-{one.id}")
+        say.caption(facts(one))
+
+
+def status_badge(one: Finding) -> None:
+    icon, colour = BADGES[one.status]
+    st.badge(one.status, icon=icon, color=colour)
+
+
+def head_buttons(one: Finding, key: str, most: int = _HEADS) -> None:
+    """The finding's heads; a press opens one of them on Explore, in the finding's own view."""
+    if not one.heads:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        for number, head in enumerate(one.heads[:most]):
+            st.button(
+                str(head),
+                key=f"{key}-{number}",
+                type="tertiary",
+                icon=":material/visibility:",
+                help="Open this head on Explore, as the finding saw it",
+                on_click=restore_head,
+                args=(one, head),
+            )
+        if len(one.heads) > most:
+            st.markdown(f"and {len(one.heads) - most} more", width="content")
+
+
+def facts(one: Finding) -> str:
+    """Who, when, how sure, on which model, in a line."""
+    parts = [
+        f"{one.author or 'unknown'}, {one.changed:%d %b %Y %H:%M} UTC",
+        f"confidence {one.confidence:.0%}",
+        one.model.name,
+        f"{len(one.evidence)} measurement{'s' * (len(one.evidence) != 1)}" if one.evidence else "nothing measured",
+        "shared" if one.shared else "private",
+    ]
+    return " · ".join(parts)

@@ -1,0 +1,135 @@
+"""One finding, open: what was seen, who it belongs to, what is planned and measured, and what people call it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from attnviz.findings import Finding
+from attnviz.ui import say
+from attnviz.ui.notebook import planning, proving
+from attnviz.ui.notebook.carrying import export_buttons
+from attnviz.ui.notebook.editing import edit_form, others_changed
+from attnviz.ui.notebook.labelling import labels_of
+from attnviz.ui.notebook.listing import facts, head_buttons, status_badge
+from attnviz.ui.notebook.pictures import figure_of
+from attnviz.ui.notebook.restoring import restore
+from attnviz.ui.notebook.shelf import by, complained, open_finding, save, store, tell
+
+
+def finding_view(one: Finding) -> None:
+    """All there is about a finding, to read and to change."""
+    owner = store().owners([one.id], by=by()).get(one.id, "")
+    mine = owner == by()
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button("All findings", key="notebook-back", icon=":material/arrow_back:", type="tertiary", on_click=_back)
+        st.space("stretch")
+        export_buttons(one)
+        if mine:
+            _share(one)
+            _remove(one)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        status_badge(one)
+        for label in one.labels:
+            st.badge(say.plain(label), color="blue")
+    st.markdown(f"### {say.plain(one.claim)}")
+    say.caption(facts(one), f"Kept here by {owner}." if owner != one.author else "")
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        _seen(one)
+    with right:
+        proving.status_row(one)
+        with st.expander("Change it", icon=":material/edit:", expanded=others_changed(one)):
+            edit_form(one, mine=mine)
+        st.markdown("**What people call it**")
+        labels_of(one)
+    st.divider()
+    plan, evidence = st.columns(2, gap="medium")
+    with plan:
+        st.markdown("**The plan**")
+        planning.plan_shown(one)
+        with st.expander("Plan a measurement" if one.plan is None else "Another plan", icon=":material/edit_note:"):
+            planning.plan_form(one)
+    with evidence:
+        st.markdown("**The evidence**")
+        proving.measure_buttons(one)
+        place = st.container()
+        proving.again_table(one)
+        proving.evidence_list(one)
+    with place:
+        proving.measure_asked(one)
+
+
+def _seen(one: Finding) -> None:
+    """The view it was seen in: its picture, its heads, its text, and the way back to it."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button(
+            "Restore this view",
+            key="notebook-restore",
+            icon=":material/history:",
+            on_click=restore,
+            args=(one,),
+            disabled=not one.seen.texts,
+            help="Puts the text back and opens the page as it was.",
+        )
+        head_buttons(one, "notebook-head")
+    figure = figure_of(one.figure) if one.figure else None
+    if figure is not None:
+        figure.update_layout(title_subtitle_text="")  # which is wider than a column, and stands below
+        # On its own paper: it was drawn for a light page, or a dark one, and this may be the other.
+        st.plotly_chart(figure, key="notebook-figure", theme=None, config={"displaylogo": False})
+        say.caption("The picture as it was kept; “Restore this view” draws it anew.")
+    elif one.figure:
+        say.caption("The picture that came with this finding cannot be shown.")
+    model = one.model
+    parts = [
+        model.name,
+        model.revision,
+        model.dtype,
+        model.device,
+        f"weights {model.fingerprint}" * bool(model.fingerprint),
+    ]
+    say.caption(
+        f"Seen on {one.seen.page or 'no page'}, by {', '.join(part for part in parts if part)}.",
+        f"Text: {one.seen.texts['text'][:500]}" if "text" in one.seen.texts else "",
+    )
+    if one.note:
+        st.markdown(say.plain(one.note))
+    if one.seen.lines:
+        with st.expander("As Python", icon=":material/code:"):
+            st.code(one.seen.lines, language="python", wrap_lines=True)
+
+
+def _share(one: Finding) -> None:
+    st.button(
+        "Make it private" if one.shared else "Share",
+        key="notebook-share",
+        icon=":material/lock:" if one.shared else ":material/group:",
+        on_click=_set_shared,
+        args=(one,),
+        help="Shared, everybody on this server sees it, may change its words, add evidence and label it.",
+    )
+
+
+def _set_shared(one: Finding) -> None:
+    told = "It is yours alone again." if one.shared else "Everybody here sees it now."
+    save(one.model_copy(update={"shared": not one.shared}), one, told)
+
+
+def _remove(one: Finding) -> None:
+    with st.popover("Delete", icon=":material/delete:"):
+        say.caption(
+            "It is removed with its evidence and everybody's labels, and cannot be brought back. Export it first."
+        )
+        st.button("Delete it", key="notebook-delete", type="primary", on_click=_delete, args=(one,))
+
+
+def _delete(one: Finding) -> None:
+    with complained():
+        store().delete(one.id, by=by())
+        open_finding("")
+        tell("It is removed.")
+
+
+def _back() -> None:
+    proving.forget()
+    open_finding("")

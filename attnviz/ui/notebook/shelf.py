@@ -1,0 +1,116 @@
+"""The store behind the Notebook: who asks, and changes that are made or complained of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count, islice
+from typing import Any
+
+import streamlit as st
+
+from attnviz.embedded import EMBEDDED
+from attnviz.errors import AttnvizError
+from attnviz.findings import Finding, ModelRecord, model_record
+from attnviz.store import Store, open_store
+from attnviz.ui import say
+from attnviz.ui.person import person
+from attnviz.ui.selection import SAVED
+from attnviz.ui.session import act, model_name, saved_trace, select, selection, stores
+
+_TOLD, _PROBLEM = "attnviz_notebook_told", "attnviz_notebook_problem"
+_BATCH = 50
+
+
+@st.cache_resource(show_spinner=False)
+def store() -> Store:
+    """The server's findings, opened once; StoreError where they cannot be, and the next call tries again."""
+    return open_store()
+
+
+def by() -> str:
+    """Who asks."""
+    return person()
+
+
+def opened() -> str:
+    """The id of the finding that is open; "" for none."""
+    return selection().finding
+
+
+def open_finding(finding: str) -> None:
+    """For callbacks: open one, or with "" go back to all."""
+    select(finding=finding)
+
+
+def found(wanted: Callable[[Finding], bool], n: int, **asked: Any) -> list[Finding]:
+    """The first n findings that `Store.find` gives for this and that are wanted, the last changed first."""
+    return list(islice(filter(wanted, _every(asked)), n))
+
+
+def _every(asked: dict[str, Any]) -> Iterator[Finding]:
+    for start in count(0, _BATCH):
+        some = store().find(by=by(), limit=_BATCH, offset=start, **asked)
+        yield from some
+        if len(some) < _BATCH:
+            return
+
+
+def save(new: Finding, base: Finding, told: str) -> bool:
+    """For callbacks: keep a change of `base`, and say so on the page; a problem is said there too."""
+    with complained():
+        store().save(new, by=by(), base=base.version)
+        tell(told)
+        return True
+    return False
+
+
+@contextmanager
+def complained() -> Iterator[None]:
+    """For callbacks: what is raised within is said when the page runs."""
+    act()
+    try:
+        yield
+    except AttnvizError as error:
+        st.session_state[_PROBLEM] = type(error)(str(error))
+
+
+def tell(words: str) -> None:
+    """For callbacks: a sentence for the page to say once."""
+    st.session_state[_TOLD] = words
+
+
+def messages() -> None:
+    """Say what callbacks left to be said."""
+    told, problem = st.session_state.pop(_TOLD, ""), st.session_state.pop(_PROBLEM, None)
+    if told:
+        st.toast(say.plain(told), icon=":material/check:")
+    if problem is not None:
+        say.problem(problem)
+
+
+def record_here() -> ModelRecord:
+    """Which model the session looks at, by its weights where they are held; of a saved trace, what it says."""
+    if model_name() == SAVED:
+        trace = saved_trace()
+        assert trace is not None
+        info = trace.info
+        return ModelRecord(name=info.name[:300], revision=info.revision[:300], family=info.family, dtype=info.dtype)
+    model = stores().models.get(model_name())
+    if model is not None:
+        return model_record(model)
+    name = model_name()
+    return ModelRecord(name=EMBEDDED[name].title if name in EMBEDDED else name[:300])
+
+
+def opened_as(finding: Finding) -> str:
+    """The name that the finding's model is opened by: as it was seen, else as an embedded model, else its own."""
+    seen = finding.seen.params.get("model", "")
+    titles = {entry.title: name for name, entry in EMBEDDED.items()}
+    return seen if seen and seen != SAVED else titles.get(finding.model.name, finding.model.name)
+
+
+def heads_words(names: Sequence[object], most: int = 6) -> str:
+    """L5H1, L7H2 and 3 more."""
+    more = len(names) - most
+    return ", ".join(map(str, names[:most])) + (f" and {more} more" if more > 0 else "")
