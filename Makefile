@@ -13,7 +13,8 @@ run: $(VENV)/.installed
 test:
 	$(MAKE) --jobs=2 check $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal tests/unit tests/app
-	$(BIN)/pytest tests/browser
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile tests/browser
+	OMP_NUM_THREADS=2 $(BIN)/pytest tests/load
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
