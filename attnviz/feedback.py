@@ -129,11 +129,11 @@ def read(path: str | Path) -> list[Feedback]:
     """Feedback of a .jsonl file; InputError as `of_lines`, and for a file that cannot be read."""
     file = Path(path)
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{file.name!r} has more than {_MOST_BYTES:,} bytes: split it.")
-        text = file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = file.read_text("utf-8-sig") if file.stat().st_size <= _MOST_BYTES else None
+    except (OSError, ValueError) as error:  # ValueError: bytes that are no text, and a path with a null byte
         raise InputError(f"{file.name!r} cannot be read as a UTF-8 text: {error}.") from error
+    if text is None:
+        raise InputError(f"{file.name!r} has more than {_MOST_BYTES:,} bytes: split it.")
     return of_lines(text, file.name)
 
 

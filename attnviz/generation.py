@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, StoppingCriteria
 
+from attnviz.checks import MOST_SEED, whole
 from attnviz.errors import InputError
 from attnviz.tap import Progress
 
@@ -30,8 +31,8 @@ class Writing:
     def __post_init__(self) -> None:
         if isinstance(self.most, bool) or not isinstance(self.most, int) or self.most < 1:
             raise InputError(f"max_new_tokens counts from 1; got {self.most!r}.")
-        if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
-            raise InputError(f"A seed is a whole number, or None for the likeliest tokens; got {self.seed!r}.")
+        if self.seed is not None:
+            whole(self.seed, "A seed, where it is not None,", least=-MOST_SEED, most=MOST_SEED)
         number = isinstance(self.temperature, int | float) and not isinstance(self.temperature, bool)
         if not number or not 0 < self.temperature < float("inf"):
             raise InputError(

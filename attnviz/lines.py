@@ -112,6 +112,8 @@ def strongest_edges(
     heads = tuple(dict.fromkeys(heads))
     if not heads or most < 1:
         raise InputError(f"Lines need a head and at least one edge to draw; got {len(heads)} heads and most={most}.")
+    if strange := [head for head in heads if not isinstance(head, Head)]:
+        raise HeadError(f"heads are Head(layer, head) values; got {strange[0]!r:.80}.")
     sites = {trace.info.check_head(head.layer, head.head, head.site) for head in heads}
     if len(sites) > 1:
         raise HeadError(f"Lines are drawn between two columns, so all heads are of one site; got {sorted(sites)}.")

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from attnviz.encoding import Encoded
 from attnviz.errors import InputError, Unsupported
@@ -68,6 +69,8 @@ def record(hf_model: Any, tokenizer: Any = None) -> Iterator[Recording]:
     raises      Unsupported for a model that is not exact; InputError if the model is being recorded already
     """
     hf_model = hf_model.hf_model if isinstance(hf_model, Model) else hf_model
+    if not isinstance(hf_model, PreTrainedModel):
+        raise Unsupported(f"record takes a transformers PreTrainedModel, or a Model; got {type(hf_model).__name__}.")
     with _lock:
         if id(hf_model) in _recorded_now:
             raise InputError("This model is being recorded already; end that block first, or record a copy.")

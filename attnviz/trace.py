@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 import torch
 
+from attnviz.checks import whole
 from attnviz.edits import Edit
 from attnviz.errors import InputError
 from attnviz.info import ModelInfo
@@ -168,8 +169,7 @@ class Trace:
         For a decoder these are continuations after the position; for a masked encoder, fillings of it.
         raises   InputError without a vocabulary head, or for a k beyond what a compact trace keeps
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InputError(f"k counts predictions from 1; got {k!r}.")
+        whole(k, "k, the number of predictions,")
         at = checked_position(position, len(self.tokens), "position")
         top = self.top
         if self.raw_logits is not None:
@@ -204,7 +204,11 @@ class Trace:
         return sum(held.values())
 
     def compact(self, k: int = KEPT_TOKENS) -> Trace:
-        """The same trace with its `k` likeliest tokens a position in place of all logits: for caches."""
+        """The same trace with its `k` likeliest tokens a position in place of all logits: for caches.
+
+        raises   InputError for a k below 1
+        """
+        whole(k, "k, the number of tokens kept a position,")
         if self.raw_logits is None:
             return self
         return replace(self, raw_logits=None, top=TopK.of(self.raw_logits, k))

@@ -12,7 +12,6 @@ import importlib
 import json
 import os
 import re
-import secrets
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from attnviz.checks import appearing
 from attnviz.edits import SITES
 from attnviz.errors import InputError
 from attnviz.info import ModelInfo
@@ -35,7 +35,7 @@ _OUTPUTS = ("raw_logits", "class_logits", "embedding")
 
 
 def write(trace: Trace, path: Path) -> Path:
-    """Write a trace; the file appears whole or not at all."""
+    """Write a trace; the file appears whole or not at all. InputError where it cannot be written."""
     shelf = _Shelf()
     top = (trace if trace.raw_logits is None else trace.compact(min(50, trace.raw_logits.shape[-1]))).top
     about = {
@@ -56,12 +56,11 @@ def write(trace: Trace, path: Path) -> Path:
             for site, layers in trace.attention.items()
         },
     }
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        save_file(shelf.tensors, partial, metadata={"attnviz": json.dumps(about)})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with appearing(path) as partial:
+        try:
+            save_file(shelf.tensors, partial, metadata={"attnviz": json.dumps(about)})
+        except SafetensorError as error:  # safetensors' own for a disk that is full and a folder that is not there
+            raise OSError(str(error)) from error
     return path
 
 

@@ -32,6 +32,8 @@ try:
     else:
         settings_fields(now)
         found = learning.learned(ask) if now.rows else None
+        if found is None and (before := learning.earlier(ask)) is not None:
+            ask, found = before
     if found is not None:
         st.divider()
         if now.loaded:

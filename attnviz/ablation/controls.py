@@ -28,6 +28,7 @@ from attnviz.ablation.held import Removal
 from attnviz.ablation.swapping import propose_donor
 from attnviz.ablation.sweep import sweep
 from attnviz.ablation.telling import Told, not_stopped
+from attnviz.checks import seeded
 from attnviz.edits import Edit, Head, ResampleHeads, ZeroHeads
 from attnviz.errors import HeadError, InputError
 from attnviz.metrics import Metric
@@ -160,7 +161,7 @@ def random_sets(
     given = _set(heads)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InputError(f"At least 1 random set is drawn; got n={n!r}.")
-    layout, chance = model.layout, np.random.default_rng(seed)
+    layout, chance = model.layout, np.random.default_rng(seeded(seed))
     pools: dict[tuple[str, int | None], list[Head]] = {}
     for site in layout.sites:
         for layer, n_heads in zip(layout.layers[site], layout.layer_heads[site], strict=True):

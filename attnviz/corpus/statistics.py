@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from attnviz.checks import numbers, seeded, whole
 from attnviz.corpus.records import Result
 from attnviz.edits import Head
-from attnviz.errors import HeadError, InputError
+from attnviz.errors import HeadError, InputError, ShapeError
 from attnviz.heads.detectors import DETECTORS, VARIANTS
 
 Floats = npt.NDArray[np.float32]
@@ -51,6 +52,11 @@ class Choice:
 
     def of(self, values: Floats) -> Floats:
         """The chosen part of [variant, detector, ...], with both axes kept."""
+        if np.shape(values)[:2] != (len(VARIANTS), len(DETECTORS)):
+            raise ShapeError(
+                f"Results are [{len(VARIANTS)}, {len(DETECTORS)}, ...], variants and detectors; got "
+                f"{list(np.shape(values))}. Measure the corpus again."
+            )
         variants = [VARIANTS.index(name) for name in self.variants]
         return values[variants][:, [list(DETECTORS).index(name) for name in self.detectors]]
 
@@ -167,7 +173,7 @@ def benjamini_hochberg(p: npt.ArrayLike) -> Doubles:
     returns   the same shape, at least p each
     Holds for independent tests, and for tests that rise and fall together (Benjamini & Yekutieli 2001).
     """
-    p = np.asarray(p, float)
+    p = numbers(p, "The p-values")
     out = np.full(p.shape, np.nan)
     tested = np.isfinite(p)
     order = np.argsort(p[tested])
@@ -262,6 +268,8 @@ def _summaries(
 ) -> Iterator[tuple[str, Summary]]:
     if not 0 < level < 1:
         raise InputError(f"A level lies between 0 and 1, such as 0.95; got {level!r}.")
+    whole(replicates, "replicates, how often texts are drawn again,")
+    seeded(seed)
     means: dict[str, _Means] = {}
     for name, result in results:
         if name not in means and len(means) == MOST_LABELS:

@@ -103,7 +103,7 @@ class ResampleHeads(HeadEdit):
 def _text(given: Text, what: str) -> Text:
     if isinstance(given, str):
         return given
-    if not isinstance(given, Iterable):
+    if not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
         raise InputError(f"{what} takes a text or token ids; got {given!r:.80}.")
     kept = tuple(given)
     if not kept or any(isinstance(i, bool) or not isinstance(i, int) for i in kept):

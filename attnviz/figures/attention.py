@@ -156,7 +156,9 @@ def head_grid(
 def _inside(window: Window | None, shape: tuple[int, int]) -> Window:
     """The part to draw."""
     rows, cols = shape
-    row, below, col, right = window or (0, rows, 0, cols)
-    if not (0 <= row < below <= rows and 0 <= col < right <= cols):
-        raise InputError(f"A window is (row, row, column, column) within {rows} × {cols} units; got {window}.")
-    return row, below, col, right
+    given = window or (0, rows, 0, cols)
+    if len(given) == 4:
+        row, below, col, right = given
+        if 0 <= row < below <= rows and 0 <= col < right <= cols:
+            return row, below, col, right
+    raise InputError(f"A window is (row, row, column, column) within {rows} × {cols} units; got {window}.")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
+from attnviz.errors import InputError
 from attnviz.figures.labels import plain
 from attnviz.figures.palette import Theme
 
@@ -22,7 +23,9 @@ TICKS = {"linear": (0, 0.25, 0.5, 0.75, 1), "sqrt": (0, 0.01, 0.05, 0.25, 1), "l
 
 
 def scaled(weights: npt.NDArray[Any], scale: Scale) -> npt.NDArray[Any]:
-    """Weights as colours run; NaN stays."""
+    """Weights as colours run; NaN stays. InputError for a scale that there is not."""
+    if scale not in TICKS:
+        raise InputError(f"A scale is one of {', '.join(TICKS)}; got {scale!r:.80}.")
     if scale == "log":
         return np.log10(np.maximum(weights, LOG_FROM))
     return np.sqrt(weights) if scale == "sqrt" else weights

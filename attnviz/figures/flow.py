@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from attnviz.checks import numbers
 from attnviz.errors import InputError, ShapeError
 from attnviz.figures.drawing import INK, NO_VALUE, framed
 from attnviz.figures.labels import SITE_WORDS, plain, ticks
@@ -267,7 +268,7 @@ def _band_words(edges: pd.DataFrame) -> str:
 
 
 def _scores(name: str, scores: Any, count: int) -> npt.NDArray[np.float64]:
-    values = np.asarray(scores, np.float64)
+    values = numbers(scores, name)
     if values.shape != (count,):
         raise ShapeError(f"{name}: one score for each of the {count} tokens expected; got the shape {values.shape}.")
     if np.isinf(values).any():

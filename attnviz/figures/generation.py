@@ -40,13 +40,14 @@ def movement_map(
     moved = movement(trace, head, view=view)
     block = block_of(moved.weights.shape, MOST_CELLS)
     cells = largest_of_blocks(moved.weights, block)
+    colours = scaled(cells, scale)
     ends = np.array(TICKS[scale])
     pooled = "attention" if block == (1, 1) else "largest attention"
     written = [trace.tokens[query + 1].text for query in writers(trace)]
     rows, cols = range(len(written)), range(len(moved.keys))
     figure = go.Figure(
         go.Heatmap(
-            z=scaled(cells, scale),
+            z=colours,
             customdata=cells,
             x=middles(cols, block[1]),
             y=middles(rows, block[0]),

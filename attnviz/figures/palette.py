@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from attnviz.errors import InputError
+
 Theme = Literal["light", "dark"]
 Palette = Literal["indigo", "viridis", "cividis", "grey"]
 Stops = Mapping[str, Sequence[str]]
@@ -47,6 +49,8 @@ CATEGORICAL: Stops = {
 
 def colorscale(theme: Theme = "light", palette: Palette = "indigo") -> list[list[float | str]]:
     """A sequential scale as Plotly takes it."""
+    if palette not in PALETTES:
+        raise InputError(f"A palette is one of {', '.join(PALETTES)}; got {palette!r:.80}.")
     return _plotly(PALETTES[palette][theme])
 
 

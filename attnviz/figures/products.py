@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from attnviz.errors import ShapeError
 from attnviz.figures.drawing import INK, PAPER
 from attnviz.figures.labels import head_words, model_words, plain, run_words
 from attnviz.figures.palette import Theme, diverging_colorscale
 from attnviz.products import Products
-from attnviz.trace import Trace
+from attnviz.trace import Trace, checked_position
 
 _MOST_TICKS = 60
 
@@ -22,10 +23,17 @@ def product_map(
 
     products   of `attnviz.products.query_key`, of this trace
     keys       positions to show; None for those that the query sees
+    raises     ShapeError for products of another trace, InputError for a key that there is not
     A turn of queries and keys together changes every product and no weight, so a dimension has no meaning of its own.
     """
     queries, all_keys = trace.axes(products.head.site)
-    shown = products.visible.nonzero().flatten().tolist() if keys is None else list(keys)
+    if products.query >= len(queries) or len(products.visible) != len(all_keys):
+        raise ShapeError(
+            f"Expected products of this trace, of {len(all_keys)} keys; got query {products.query} of "
+            f"{len(products.visible)} keys. Make them with products.query_key(trace, head, query)."
+        )
+    seen = products.visible.nonzero().flatten().tolist()
+    shown = seen if keys is None else [checked_position(key, len(all_keys), "key") for key in keys]
     values = products.products[shown].numpy()
     reach = float(abs(values).max()) if values.size else 0.0
     step = -(-len(shown) // _MOST_TICKS) or 1

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from attnviz.anatomy import Frozen
+from attnviz.checks import whole
 from attnviz.errors import MetricError, Unsupported
 from attnviz.flow.run import Block, Run
 from attnviz.flow.target import Aim
@@ -125,6 +126,7 @@ def attribution(run: Run, model: Model, aim: Aim) -> Attribution:
     raises   MetricError for a target that is no prediction; Unsupported where the logits, or their sum, do not come out
     """
     query, answer = _prediction(aim)
+    query = checked_position(query, len(run.trace.tokens), "query")
     head = Unembedding.of(run, model)
     shift = head.bias[answer] - (head.bias.mean() if aim.foil is None else head.bias[aim.foil])
     found = list(_parts(run, query))
@@ -165,6 +167,8 @@ def promotes(
     returns   direction ("promotes" or "suppresses"), rank from 1, token_id, token, logits: above the vocabulary's mean
     raises    Unsupported as `attribution`; InputError for a position that there is not
     """
+    whole(k, "k, the number of tokens,")
+    whole(head, "A head", least=0, most=block.attention.n_heads - 1)
     output, (query, written) = Unembedding.of(run, model), _written(run, block, query, keys)
     logits = output.factor * output.of_states(_carried(run, block, query, written[head]))
     logits = logits - logits.mean()
@@ -204,6 +208,9 @@ def lens(run: Run, model: Model, query: int, k: int = 5, *, answer: int | None =
     raises    Unsupported where the head is more than a projection
     """
     query = checked_position(query, len(run.trace.tokens), "query")
+    whole(k, "k, the number of tokens,")
+    if answer is not None:
+        whole(answer, "An answer, as the id of a token,", least=0, most=model.vocabulary - 1)
     head, final = Unembedding.of(run, model), model.anatomy.final
     levels = {-1: run.embedded[query]}
     for block in _mine(run):

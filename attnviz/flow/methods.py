@@ -163,6 +163,8 @@ def steps(
     if unknown:
         takes = f"takes {', '.join(method.options)}" if method.options else "takes no options"
         raise InputError(f"{method.title} {takes}; got {', '.join(unknown)}.")
+    if run is not None and (run.trace.info.name, run.trace.input_ids) != (trace.info.name, trace.input_ids):
+        raise InputError(f"run is the trace's own text taken apart; got that of {run.trace!r} beside {trace!r}.")
     view = None if sinks is None else View(sinks=sinks)
     if name == "last":
         return _last(trace, view)

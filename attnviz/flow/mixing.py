@@ -203,7 +203,10 @@ def steps(
 
 
 def _of_array(patterns: Any, residual: float, heads: Sequence[Head] | None) -> Iterator[Step]:
-    array = torch.as_tensor(patterns).detach().cpu()
+    try:
+        array = torch.as_tensor(patterns).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ShapeError(f"Patterns are a trace, or numbers in an array [layer, head, query, key]: {error}.") from error
     if array.ndim not in (3, 4) or 0 in array.shape or (heads is not None and array.ndim == 3):
         wanted = "[layer, head, query, key]" + ("" if heads is not None else " or [layer, query, key]")
         raise ShapeError(f"Patterns have to be {wanted}, none of these 0; got the shape {list(array.shape)}.")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from attnviz.checks import numbers
 from attnviz.errors import InputError, ShapeError
 
 _TOP = 3
@@ -95,7 +96,7 @@ def _pairs(scores: Mapping[str, Any], absolute: bool) -> Iterator[tuple[str, str
 
 
 def _values(scores: Any, absolute: bool) -> np.ndarray:
-    values = np.asarray(scores, dtype=np.float64)
+    values = numbers(scores, "Explanations")
     if values.ndim != 1:
         raise ShapeError(f"Expected one number for each token, [token]; got shape {values.shape}.")
     return np.abs(values) if absolute else values

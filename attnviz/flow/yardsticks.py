@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from attnviz.checks import seeded
 from attnviz.edits import Edit
 from attnviz.encoding import Encoded
 from attnviz.errors import InputError
@@ -98,7 +99,7 @@ def yardstick(
     if how not in HOWS:
         raise InputError(f"how is one of {', '.join(HOWS)}; got {how!r}.")
     _check_count(samples, "samples", 1)
-    _check_count(seed, "A seed", 0)
+    seeded(seed)
     trace = model.trace(
         text,
         decoder_text,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from attnviz.checks import appearing
 from attnviz.errors import InputError
 
 FORMAT = 1
@@ -26,15 +25,12 @@ def write(path: Path, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 
     raises   InputError where it cannot be written
     """
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     header = json.dumps({"format": FORMAT, **about}, default=dict)
-    try:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial, {_KEY: header})
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"The gates cannot be written to {path.name!r}: {error}. Choose another place.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with appearing(path) as partial:
+        try:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial, {_KEY: header})
+        except SafetensorError as error:  # safetensors' own for a disk that is full and a folder that is not there
+            raise OSError(str(error)) from error
     return path
 
 

@@ -26,6 +26,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 import torch
 
+from attnviz.checks import seeded
 from attnviz.edits import Edit, Head
 from attnviz.errors import Cancelled, HeadError, InputError
 from attnviz.fingerprint import fingerprint
@@ -144,7 +145,7 @@ def learn(
     """
     _check(penalty, weight=weight, lr=lr, steps=steps, batch=batch, held_out=held_out, patience=patience, seed=seed)
     gated, items = Gated.of(model, site, heads), asked(model, examples)
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(seeded(seed))
     train, kept = _split(items, held_out, random)
 
     gates = torch.ones(len(gated), requires_grad=True)

@@ -21,6 +21,7 @@ import torch
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
+from attnviz.checks import numbers, whole
 from attnviz.errors import InputError, ShapeError
 from attnviz.flow.run import Run
 from attnviz.heads.divergence import divergence_nats, entropy_nats
@@ -75,6 +76,7 @@ def pattern_distance(
                times; raise from it to stop
     raises     InputError for no text, or none with such a row; HeadError for a layer without heads
     """
+    whole(rows, "rows, those of a text,")
     heads: tuple[tuple[int, int], ...] = ()
     total, n_rows, n_texts = np.zeros(0), 0, 0
     for number, trace in enumerate(traces):
@@ -112,6 +114,7 @@ def output_similarity(
     raises   InputError for no run; HeadError for a layer without heads
     A head that writes nothing at a position has cosine 0 with all others there.
     """
+    whole(rows, "rows, those of a text,")
     heads: tuple[tuple[int, int], ...] = ()
     total, n_rows, n_texts = np.zeros(0), 0, 0
     for number, run in enumerate(runs):
@@ -243,7 +246,7 @@ def _same(before: tuple[tuple[int, int], ...], now: tuple[tuple[int, int], ...])
 
 
 def _square(distance: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    matrix = np.asarray(distance, float)
+    matrix = numbers(distance, "Distances")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
         raise ShapeError(f"Distances are [n, n] of 2 heads or more; got {list(matrix.shape)}.")
     if not np.allclose(matrix, matrix.T, atol=1e-6) or not np.allclose(np.diag(matrix), 0, atol=1e-6):

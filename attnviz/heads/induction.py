@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from attnviz import flow
+from attnviz.checks import seeded
 from attnviz.edits import Edit
 from attnviz.errors import InputError, Unsupported
 from attnviz.flow.logits import Unembedding
@@ -132,7 +133,7 @@ def random_texts(model: Model, *, length: int, samples: int, seed: int) -> list[
     ordinary = np.setdiff1d(np.arange(known), np.array(sorted(special), dtype=int))
     if len(ordinary) < length:
         raise InputError(f"{model.name} has {len(ordinary)} ordinary tokens; got a length of {length}. Choose less.")
-    chance = np.random.default_rng(seed)
+    chance = np.random.default_rng(seeded(seed))
     drawn = [chance.choice(ordinary, length, replace=False).tolist() for _ in range(samples)]
     return [[*before, *once, *once, *behind] for once in drawn]
 

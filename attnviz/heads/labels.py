@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from attnviz.checks import numbers
 from attnviz.errors import ShapeError
 from attnviz.heads.detectors import DETECTORS, VARIANTS
 
@@ -52,18 +53,18 @@ def labels(
     raises      ShapeError where these do not fit each other
     A label is the best of a few descriptions, not what a head is for.
     """
-    value, even = np.asarray(values, float), np.asarray(chance, float)
+    value, even = numbers(values, "Values of heads"), numbers(chance, "Chance levels")
     even = even[..., None] if even.ndim == 2 else even
     if value.ndim != 4 or value.shape[:2] != (len(VARIANTS), len(names)) or even.shape[:2] != value.shape[:2]:
         raise ShapeError(
             f"Labels need values [{len(VARIANTS)}, {len(names)}, layer, head] and their chance levels; got "
-            f"{list(value.shape)} and {list(np.shape(chance))}."
+            f"{list(value.shape)} and {list(even.shape)}."
         )
     meant = [i for i, name in enumerate(names) if name not in _HOW]
     there = np.isfinite(value[0]).any(0)
     margin = (value - even[..., None]) / np.maximum(1 - even[..., None], 1e-6)
     if intervals is not None:
-        low = np.asarray(intervals[0], float)
+        low = numbers(intervals[0], "Intervals")
         margin = np.where(low > even[..., None], margin, np.nan)
         known = np.isfinite(low[:, meant]).any(1) | ~np.isfinite(value[:, meant]).any(1)  # variant layer head
         there &= known.all(0)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
 
+from attnviz.checks import numbers
 from attnviz.errors import InputError, ShapeError
 
 Metric = Literal["spearman", "auroc", "auprc", "token_f1", "iou_f1"]
@@ -49,7 +50,7 @@ def agreement(scores: Any, human: Any) -> dict[str, float]:
     Ties: auroc and auprc depend on no order among equals; token_f1 is its mean over all orders; spans have no such
     mean in closed form, so for iou_f1 the earlier of equal words goes first.
     """
-    values = np.asarray(scores, np.float64)
+    values = numbers(scores, "Scores")
     if values.ndim != 1:
         raise ShapeError(f"Expected one number for each word, [word]; got shape {values.shape}. Use `agreements`.")
     row = agreements(values[None], human).iloc[0]
@@ -102,7 +103,7 @@ def against(scores: Doubles, human: Doubles, metric: Metric, shifts: npt.ArrayLi
 
 def checked(scores: Any, human: Any) -> tuple[Doubles, Doubles]:
     """(scores [head, word], human [word]) as float64; raises as `agreement`."""
-    values, weights = np.asarray(scores, np.float64), np.asarray(human, np.float64)
+    values, weights = numbers(scores, "Scores"), numbers(human, "Weights")
     if values.ndim != 2 or weights.ndim != 1 or values.shape[1] != len(weights):
         raise ShapeError(
             f"Expected scores [head, word] and weights [word] of the same words; got shapes {values.shape} and "

@@ -1,7 +1,9 @@
-"""Gates as lines of Python and as a curve, without the page."""
+"""Gates as lines of Python, as a curve and in a sentence, without the page."""
 
 import ast
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from flow_page import MODELS
@@ -10,7 +12,7 @@ from attnviz import gates
 from attnviz.errors import InputError
 from attnviz.figures.gates import learning_curve
 from attnviz.gates import Gates
-from attnviz.ui.gates import asking, lines
+from attnviz.ui.gates import asking, lines, results
 from attnviz.ui.gates.course import Course, Row
 from attnviz.ui.selection import Selection
 
@@ -47,3 +49,35 @@ def test_a_curve_marks_the_step_with_the_lowest_held_out_loss(learned: Gates) ->
     assert learned.title[1:] in learning_curve(learned).layout.title.text
     with pytest.raises(InputError, match="needs the columns"):
         learning_curve(history.iloc[:0])
+
+
+@pytest.mark.parametrize(
+    ("stopped", "penalty", "turned_down", "expected"),
+    [
+        ("early", "l1", 13, True),
+        ("early", "l1", 12, False),
+        ("early", "l2", 13, False),
+        ("after all steps", "l1", 13, False),
+    ],
+)
+def test_few_heads_that_stopped_with_most_turned_down_says_why(
+    learned: Gates, monkeypatch: pytest.MonkeyPatch, stopped: str, penalty: str, turned_down: int, expected: bool
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(results.st, "info", lambda words, icon: told.append(words))
+    values, left = {}, turned_down
+    for site, gates_ in learned.values.items():
+        n = min(left, gates_.size)
+        values[site], left = np.repeat([0.5, 1.0], [n, gates_.size - n]).reshape(gates_.shape), left - n
+    settings = {**learned.settings, "penalty": penalty, "weight": 0.002}
+    results.verdict(None, replace(learned, values=values, stopped=stopped, settings=settings))  # type: ignore[arg-type]
+    assert f"{turned_down} of 24 heads are turned down" in told[0]
+    assert ("Stopped early: the cost had not yet brought most gates back to 1" in told[0].replace("\\", "")) == expected
+
+
+def test_a_model_that_is_right_already_is_said_to_be(learned: Gates, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(results.st, "info", lambda words, icon: told.append(words))
+    ones = replace(learned.held_out, right_before=np.ones(1, bool), right_after=np.ones(1, bool))
+    results.verdict(None, replace(learned, best=0, held_out=ones))  # type: ignore[arg-type]
+    assert "has all of them right already" in told[0]

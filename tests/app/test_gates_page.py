@@ -90,9 +90,9 @@ def test_an_empty_table_says_what_to_do_and_takes_the_apps_own_examples() -> Non
     assert all(button.key != "gates-learn" for button in test.button)
     test.button(key="gates-own").click().run()
     assert_fine(test)
-    assert kept(test).rows[0] == Row(text="August 16th 2039", answer="2039-08-16")
-    assert len(kept(test).rows) == 16
-    assert "16 of 16 examples can be learned from" in said(test)
+    assert kept(test).rows[0] == Row(text="5 October 40", answer="1940-10-05")
+    assert len(kept(test).rows) == 24
+    assert "24 of 24 examples can be learned from" in said(test)
     test.button(key="gates-clear").click().run()
     assert kept(test).rows == ()
 
@@ -116,6 +116,29 @@ def test_what_is_learned_is_what_the_library_learns_and_is_shown_before_and_afte
     assert text_of(params(test)["course"]) == FEW.model_dump_json()
     again = opened(FEW)
     assert measured(again) == shown, "what was learned is kept"
+
+
+def test_the_last_gates_stay_in_sight_when_what_is_above_them_changes() -> None:
+    test = taught()
+    shown = measured(test)
+    stores().traces.clear()  # the session keeps them, whatever the server lets go
+    test.number_input(key="gates-seed").set_value(7).run()
+    assert_fine(test)
+    assert "The gates learned with seed 0 from 4 examples are kept, and shown below" in words_of(test.markdown)
+    assert test.button(key="gates-learn").label == "Learn"
+    assert measured(test) == shown
+    block = next(block.value for block in test.code if "found.save" in block.value)
+    assert "seed=0" in block, "the lines make what is shown"
+    test.button(key="gates-clear").click().run()
+    assert_fine(test)
+    assert measured(test) == shown
+    test.button(key="gates-earlier").click().run()
+    assert_fine(test)
+    assert kept(test) == FEW
+    assert measured(test) == shown
+    assert all(button.key not in ("gates-earlier", "gates-learn") for button in test.button)
+    other = opened(FEW.model_copy(update={"seed": 7}))
+    assert all(button.key != "gates-earlier" for button in other.button), "another session has learned nothing"
 
 
 def test_an_address_restores_examples_and_settings_and_fields_change_them() -> None:
@@ -216,10 +239,17 @@ def test_pasted_lines_and_feedback_come_behind_what_is_there() -> None:
     assert_fine(test)
     wanted = [ROWS[0], Row(text="4 July 1999", answer="1999-07-04"), Row(text="5 June 2001", answer="2001-06-05")]
     assert kept(test).rows == tuple(wanted)
+    test.text_area(key="gates-pasted").set_value("prompt,wanted\n6 June 2001,2001-06-06")
+    pages.press(test, "Add these lines")
+    assert "Row 1 looks like column names" in words_of(test.info)
+    wanted.append(Row(text="6 June 2001", answer="2001-06-06"))
+    assert kept(test).rows == tuple(wanted)
+    test.run()
+    assert "Row 1 looks like" not in words_of(test.info), "it is said once"
     test.text_area(key="gates-pasted").set_value("nothing")
     pages.press(test, "Add these lines")
     assert "row 1: expected text, answer" in words_of(test.error)
-    assert len(kept(test).rows) == 3
+    assert len(kept(test).rows) == 4
 
 
 def test_gates_go_to_a_file_and_come_back_on_the_page(learned: Gates) -> None:
@@ -298,6 +328,7 @@ def test_a_decoder_is_taught_and_its_next_token_is_shown_without_and_with_gates(
     table = next(one.value for one in test.dataframe if "change" in one.value and "probability" in one.value)
     np.testing.assert_allclose(table["probability"], after["probability"], atol=1e-5)
     assert float(measured(test)["Change, nats"]) == round(found.held_out.change.mean, 2)
+    assert "Is the prediction without gates right?" in words_of(test.markdown)
     assert "<img" not in "".join(str(element.proto.body) for element in test.get("html"))
 
 

@@ -18,7 +18,7 @@ from attnviz.errors import InputError
 from attnviz.human import Columns
 from attnviz.human.gaze_scores import seen_by
 from attnviz.ui.components.reading import reading as player
-from attnviz.ui.gaze import asking, draft, played
+from attnviz.ui.gaze import asking, draft, played, results
 from attnviz.ui.gaze.draft import Gaze, Table, example
 from attnviz.ui.session import stores, text_of
 from pages import HOSTILE, assert_fine, opened, params, press, said, words_of
@@ -71,6 +71,8 @@ def test_the_example_is_labelled_as_made_up_and_its_words_are_found() -> None:
     assert f"2 readers, 6 sentences, {n_words} words: 100.0% of them found" in words_of(test.markdown)
     skipped = sum(t == 0 for one in READINGS for t, mark in zip(one.times_ms, one.punctuation, strict=True) if not mark)
     assert f"{skipped / (2 * n_words):.0%} of the words were skipped." in said(test)
+    n_marks = sum(map(sum, (one.punctuation for one in READINGS))) // 2
+    assert f"{n_marks} places of punctuation in every reading of these sentences are shown" in said(test)
     press(test, "Remove")
     assert_fine(test)
     assert kept(test).tables == ()
@@ -140,6 +142,26 @@ def test_every_figure_is_the_librarys(minilm: attnviz.Model) -> None:
     assert_fine(one)
     assert "reading times of made-up A" in said(one)
     assert f"{wanted.best['in', 'raw'].value:.2f} with reading times" in words_of([*one.info, *one.success])
+
+
+def test_the_words_of_the_maps_head_stand_below_it_too(monkeypatch: pytest.MonkeyPatch, minilm: attnviz.Model) -> None:
+    strips: dict[str, Any] = {}
+    monkeypatch.setattr(played, "token_strip", lambda labels, values, key, **looks: strips.update({key: values}))
+    monkeypatch.setattr(results, "head_matrix", lambda *given, **looks: None)
+    draft_ = stores().texts.put(Gaze(tables=(table(),), number=0, beside="rollout").model_dump_json())
+    test = opened("gaze", model="minilm", gaze=draft_)
+    if any(button.key == "gaze-correlate" for button in test.button):  # else another test did
+        test.button(key="gaze-correlate").click().run()
+    assert_fine(test)
+    assert set(strips) == {"gaze-strip"}, "no head was picked yet"
+    assert "encyclopedia" not in said(test), "nothing is said of other readers beside a made-up example"
+    test = opened("gaze", model="minilm", gaze=draft_, layer="2", head="5")
+    assert_fine(test)
+    one = READINGS[0]
+    received = seen_by(minilm, one.text, None, ()).received["out"]
+    wanted = human.align(one.words, minilm.trace(one.text)).sum(received).numpy()[2 * 12 + 5]
+    np.testing.assert_allclose(strips["gaze-head-strip"], wanted, rtol=1e-4)
+    assert "L2H5 on sentence 1" in words_of(test.markdown)
 
 
 def test_the_lines_make_the_figures_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

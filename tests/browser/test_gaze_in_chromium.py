@@ -49,6 +49,10 @@ def test_a_reading_is_played_and_correlated_and_a_head_is_picked(tab: NewTab, ap
     here.pick(here.map, 2, 5)
     here.wait_for_params(layer=2, head=5)
     expect(here.noted("L2H5: the attention that each word receives")).to_be_visible()
-    here.part("token-strip").locator(".chip", has_text="ferry").click()
+    expect(here.says("L2H5 on sentence 1")).to_be_visible()  # its words stand below the map too
+    below = here.part("token-strip").last
+    below.scroll_into_view_if_needed()
+    expect(here.map).to_be_in_viewport()
+    below.locator(".chip", has_text="ferry").click()
     explore = here.arrived(Explore).wait_for_params(layer=2, head=5, key=2)
     expect(explore.text).to_have_value(re.compile(r"^The ferry to the northern islands"))

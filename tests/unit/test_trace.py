@@ -171,7 +171,7 @@ def test_a_save_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: py
         raise OSError("No space left on device")
 
     monkeypatch.setattr("attnviz.tracefile.save_file", full)
-    with pytest.raises(OSError, match="space"):
+    with pytest.raises(InputError, match="space"):
         trace.save(tmp_path / "run")
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
     assert (tmp_path / "run").read_bytes() == kept

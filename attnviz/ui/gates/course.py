@@ -24,7 +24,7 @@ MOST_CHARS = {"text": 4_000, "answer": 200, "foil": 200}
 MOST_STEPS = 200
 MOST_BYTES = 2_000_000  # of a file of gates: those of the largest models take some hundred thousand
 BATCH, PATIENCE = 8, 8  # of `gates.learn`
-_PROBLEM = "attnviz_course_problem"
+_PROBLEM, _REMARK = "attnviz_course_problem", "attnviz_course_remark"
 
 
 class Row(drafts.Draft):
@@ -109,6 +109,16 @@ def complain(words: str) -> None:
 def complaint() -> str:
     """What is to be said, once."""
     return str(st.session_state.pop(_PROBLEM, ""))
+
+
+def remark(words: str) -> None:
+    """Keep a sentence, which is no complaint, for the page to say."""
+    st.session_state[_REMARK] = words
+
+
+def remarked() -> str:
+    """What is to be remarked, once."""
+    return str(st.session_state.pop(_REMARK, ""))
 
 
 def packed(data: bytes) -> str:

@@ -14,8 +14,19 @@ from attnviz.errors import InputError
 from attnviz.models import Model
 from attnviz.ui import say, texts
 from attnviz.ui.gates.asking import joined, spaced
-from attnviz.ui.gates.course import MOST_CHARS, MOST_ROWS, Course, Row, add, change, complain, course
-from attnviz.ui.gates.given import of_feedback, own, rows_of
+from attnviz.ui.gates.course import (
+    MOST_CHARS,
+    MOST_ROWS,
+    Course,
+    Row,
+    add,
+    change,
+    complain,
+    course,
+    remark,
+    remarked,
+)
+from attnviz.ui.gates.given import Brought, of_feedback, own, rows_of
 from attnviz.ui.gates.keeping import load_field
 from attnviz.ui.session import act
 
@@ -121,9 +132,10 @@ def ways(model: Model, now: Course) -> None:
             key="gates-own",
             disabled=set(mine) <= set(now.rows),
             on_click=lambda: add(own(model)),
-            help="Dates and how they are written in ISO 8601."
+            help="Years of two digits, which are of the 1900s here, and some of four, which the model reads already."
             if model.family == "encoder-decoder"
-            else "English: which verb agrees with its subject where another noun stands between.",
+            else "English: which verb agrees with its subject where another noun stands between. Small models get "
+            "about half of them wrong.",
         )
         st.button(
             "Clear",
@@ -142,7 +154,8 @@ def ways(model: Model, now: Course) -> None:
 def _brought(model: Model) -> None:
     say.caption(
         "One example a line: text, answer and, if there is one, foil, divided by tabs or commas; or JSON Lines with "
-        "text, answer and foil; or CSV with these names in the first line. They are put behind what is in the table."
+        "text, answer and foil; or CSV with these names, or such as prompt and target, in the first line. They are put "
+        "behind what is in the table."
     )
     with st.form("gates-paste", border=False, clear_on_submit=False):
         st.text_area(
@@ -164,7 +177,7 @@ def _brought(model: Model) -> None:
 
 def _pasted(family: str) -> None:
     try:
-        add(_fitting(rows_of(str(st.session_state[_PASTED])), family))
+        _take(rows_of(str(st.session_state[_PASTED])), family)
     except InputError as error:
         complain(str(error))
 
@@ -176,11 +189,16 @@ def _uploaded(family: str) -> None:
     try:
         if file.size > _FILE_BYTES:
             raise InputError(f"A file of examples has at most {_FILE_BYTES:,} bytes; this one has {file.size:,}.")
-        add(_fitting(rows_of(file.getvalue().decode("utf-8-sig"), file.name[:80]), family))
+        _take(rows_of(file.getvalue().decode("utf-8-sig"), file.name[:80]), family)
     except UnicodeDecodeError:
         complain("The file is no UTF-8 text: save it as UTF-8, then choose it again.")
     except InputError as error:
         complain(str(error))
+
+
+def _take(brought: Brought, family: str) -> None:
+    remark(brought.remark)
+    add(_fitting(brought.rows, family))
 
 
 def _fitting(rows: list[Row], family: str) -> list[Row]:
@@ -191,7 +209,9 @@ def _fitting(rows: list[Row], family: str) -> list[Row]:
 
 
 def remarks(model: Model, now: Course, wrong: Mapping[int, str]) -> None:
-    """Which rows are left out and why, and answers that run on in the word before."""
+    """How a file was taken, which rows are left out and why, and answers that run on in the word before."""
+    if words := remarked():
+        st.info(say.plain(words), icon=":material/table_rows:")
     if not now.rows:
         say.caption(
             "Give the model a few corrections: a text, what should come next, and what should not. Type into the "

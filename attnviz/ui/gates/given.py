@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,27 @@ from attnviz.ui.gates.course import MOST_ROWS, Row
 from attnviz.ui.session import model_name
 
 _ASSETS = Path(__file__).resolve().parents[3] / "assets"
-_OWN = 16
-_NAMES = {"text": ("text", "clean"), "answer": ("answer", "wanted"), "foil": ("foil",)}  # as feedback and pairs have it
+_NAMES = {  # the first of each as the page has it, some others as feedback and pairs do
+    "text": ("text", "clean", "prompt", "question", "sentence", "input", "context", "source"),
+    "answer": ("answer", "wanted", "target", "completion", "label", "output", "correct", "gold"),
+    "foil": ("foil", "distractor", "counterfactual", "incorrect", "rejected"),
+}
+_PLAIN = ("text", "clean", "answer", "wanted")  # nothing need be said of these
+_LIKE_A_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
-def rows_of(text: str, name: str = "What was pasted") -> list[Row]:
+@dataclass(frozen=True)
+class Brought:
+    """Examples of a file or a paste; `remark`: how its first line was taken, where that is not plain, or ""."""
+
+    rows: list[Row]
+    remark: str = ""
+
+
+def rows_of(text: str, name: str = "What was pasted") -> Brought:
     """Examples of JSON Lines, of CSV or tab-separated lines with or without a first line of names.
+
+    A first line of names that are not known is taken for one all the same where it looks like it, with a remark.
 
     name     what to call it in messages
     raises   InputError naming the line and what is wrong with it
@@ -33,9 +50,10 @@ def rows_of(text: str, name: str = "What was pasted") -> list[Row]:
     lines = [line for line in text.lstrip("\ufeff").splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{name} holds no line: give one example a line, such as: The keys, are, is")
-    found = _of_json(lines, name) if lines[0].lstrip().startswith("{") else _of_table(lines, name)
-    if len(found) > MOST_ROWS:
-        raise InputError(f"{name} has {len(found):,} examples, and at most {MOST_ROWS} are taken: leave some out.")
+    found = Brought(_of_json(lines, name)) if lines[0].lstrip().startswith("{") else _of_table(lines, name)
+    n = len(found.rows)
+    if n > MOST_ROWS:
+        raise InputError(f"{name} has {n:,} examples, and at most {MOST_ROWS} are taken: leave some out.")
     return found
 
 
@@ -53,18 +71,24 @@ def of_feedback() -> list[Row]:
 def own(model: Model) -> list[Row]:
     """The app's own: number agreement in English; for an encoder at its mask, for an encoder-decoder dates."""
     if model.family == "encoder-decoder":
-        lines = (_ASSETS / "dates" / "dates.tsv").read_text("utf-8").splitlines()[:_OWN]
-        return [Row(text=text, answer=answer) for text, answer in (line.split("\t") for line in lines)]
+        return list(_asset("gate_dates.jsonl"))
     if model.family == "encoder":
         mask = getattr(model.tokenizer, "mask_token", None) or "[MASK]"
         return [row.model_copy(update={"text": f"{row.text} {mask} here."}) for row in agreement()]
     return list(agreement())
 
 
-@cache
 def agreement() -> tuple[Row, ...]:
-    """Sixteen sentence starts with the verb that agrees and the one that does not."""
-    lines = (_ASSETS / "gate_examples.jsonl").read_text("utf-8").splitlines()
+    """Sentence starts with the verb that agrees and the one that does not: small models get about half of them wrong.
+
+    Ones that a model has right already would leave nothing to be learned.
+    """
+    return _asset("gate_examples.jsonl")
+
+
+@cache
+def _asset(name: str) -> tuple[Row, ...]:
+    lines = (_ASSETS / name).read_text("utf-8").splitlines()
     return tuple(Row.model_validate_json(line) for line in lines)
 
 
@@ -81,7 +105,7 @@ def _of_json(lines: list[str], name: str) -> list[Row]:
     return found
 
 
-def _of_table(lines: list[str], name: str) -> list[Row]:
+def _of_table(lines: list[str], name: str) -> Brought:
     mark = "\t" if "\t" in lines[0] else ";" if lines[0].count(";") in (1, 2) and "," not in lines[0] else ","
     try:
         table = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=mark, strict=True))
@@ -90,11 +114,56 @@ def _of_table(lines: list[str], name: str) -> list[Row]:
             f"{name} cannot be read as a table: {error}. Put texts with quotes into JSON Lines."
         ) from error
     head = [cell.strip().lower() for cell in table[0]]
-    if any(one in head for one in _NAMES["text"]) and any(one in head for one in _NAMES["answer"]):
-        return [
-            _named(dict(zip(head, cells, strict=False)), f"{name}, row {number}")
-            for number, cells in enumerate(table[1:], 2)
-        ]
+    columns, remark = _columns(head), ""
+    if not (columns.get("text") in _PLAIN and columns.get("answer") in _PLAIN):
+        if not _looks_like_names(table, bool(columns)):
+            return Brought(_in_order(table, name))
+        columns, remark = _completed(head, columns, name)
+    parts = [head.index(column) for column in columns.values()]
+    rows = []
+    for number, cells in enumerate(table[1:], 2):
+        given = {part: cells[at] if at < len(cells) else "" for part, at in zip(columns, parts, strict=True)}
+        rows.append(_row(given, f"{name}, row {number}"))
+    return Brought(rows, remark)
+
+
+def _columns(head: Sequence[str]) -> dict[str, str]:
+    """Part of an example -> the column that holds it, as far as names are known."""
+    known = {part: next((one for one in names if one in head), "") for part, names in _NAMES.items()}
+    return {part: column for part, column in known.items() if column}
+
+
+def _looks_like_names(table: Sequence[Sequence[str]], known: bool) -> bool:
+    """Whether a first row is single lower-case words above rows of something else.
+
+    known   one of them is a name that is known
+    A cell that begins with a space is an answer that continues its text.
+    """
+    first, rest = [cell.lower() if known else cell for cell in table[0]], table[1:]
+    if not rest or len(first) < 2 or not all(_LIKE_A_NAME.fullmatch(cell) for cell in first):
+        return False
+    return known or all(cells and len(cells[0].split()) > 1 for cells in rest)
+
+
+def _completed(head: Sequence[str], columns: Mapping[str, str], name: str) -> tuple[dict[str, str], str]:
+    """Where text or answer is missing, columns of unknown names in their order take what is; and that in words."""
+    missing, left = [], [one for one in head if one not in columns.values()]
+    if not {"text", "answer"} <= columns.keys():
+        missing = [part for part in _NAMES if part not in columns]
+        if len(left) > len(missing) or not {"text", "answer"} <= {*columns, *missing[: len(left)]}:
+            raise InputError(
+                f"{name}, row 1: of the columns {', '.join(head):.120} it is not plain which hold the text and the "
+                "answer: call them text, answer and, if there is one, foil."
+            )
+    found = {**columns, **dict(zip(missing, left, strict=False))}
+    taken = ", ".join(f"{part} from “{found[part]:.40}”" for part in _NAMES if part in found)
+    over = ", ".join(one for one in left if one not in found.values())
+    more = f" Passed over: {over:.120}." if over else ""
+    return found, f"Row 1 looks like column names, so it is no example: {taken}.{more}"
+
+
+def _in_order(table: Sequence[Sequence[str]], name: str) -> list[Row]:
+    """Rows of text, answer and, if wanted, foil."""
     found = []
     for number, cells in enumerate(table, 1):
         if len(cells) not in (2, 3):

@@ -21,13 +21,14 @@ from attnviz.ui import say
 from attnviz.ui.ablation import background
 from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.gates.asking import Asked
+from attnviz.ui.gates.course import Course, Row, change
 from attnviz.ui.jobs import Job
 from attnviz.ui.session import act, stores
 from attnviz.ui.theme import theme
 
 LEARN, SEEDS = "gates", "gates-seeds"  # kinds of jobs, of each of which a session has one
 MORE_SEEDS = 4
-_LIVE = "attnviz_gates_live"
+_LIVE, _LAST = "attnviz_gates_live", "attnviz_gates_last"
 _STEP_SECONDS = 20.0  # that a step which was stopped may still take
 
 
@@ -52,14 +53,27 @@ class Learned:
     nbytes: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Last:
+    """The last gates that a session saw learned, and from what; without the model, which may be let go."""
+
+    name: str
+    course: Course
+    rows: tuple[Row, ...]
+    gates: Gates
+
+
 def known(ask: Asked, seed: int) -> Gates | None:
     """What was learned with this seed, by anybody; None where nothing was."""
     key = ask.key(seed)
     found = stores().traces.get(key)
     if found is not None:
         return cast(Learned, found).gates
-    live = _live(LEARN)
-    return live.gates if live is not None and live.key == key else None
+    live, last = _live(LEARN), cast(_Last | None, st.session_state.get(_LAST))
+    if live is not None and live.key == key and live.gates is not None:
+        return live.gates
+    again = last is not None and Asked(last.name, ask.model, last.course, last.rows).key(last.gates.seed) == key
+    return last.gates if last is not None and again else None
 
 
 def learned(ask: Asked) -> Gates | None:
@@ -70,7 +84,34 @@ def learned(ask: Asked) -> Gates | None:
     found = known(ask, ask.course.seed)
     if found is None or found.stopped == "on request":
         _offer(ask, found)
+    if found is not None:
+        st.session_state[_LAST] = _Last(ask.name, ask.course, ask.rows, found)
     return found
+
+
+def earlier(ask: Asked) -> tuple[Asked, Gates] | None:
+    """The last gates of this session with what they were learned from, where that is not what is asked for now.
+
+    Says so. None where nothing was learned on this model, and while something is.
+    """
+    live, last = _live(LEARN), cast(_Last | None, st.session_state.get(_LAST))
+    if last is None or last.name != ask.name or (live is not None and not live.over()):
+        return None
+    old, n = Asked(ask.name, ask.model, last.course, last.rows), len(last.rows)
+    with st.container(horizontal=True, vertical_alignment="center", border=True):
+        st.markdown(
+            f"The gates learned with seed {last.gates.seed} from {n} examples are kept, and shown below. The examples "
+            "or the settings have changed since."
+        )
+        parts = {name: getattr(last.course, name) for name in type(last.course).model_fields}
+        st.button(
+            "Back to what they were learned from",
+            icon=":material/undo:",
+            key="gates-earlier",
+            on_click=change,
+            kwargs=parts,
+        )
+    return old, last.gates
 
 
 def _begin(kind: str, key: tuple[object, ...], make: Callable[[Live, Job], None]) -> None:

@@ -43,13 +43,18 @@ def digest_of(found: Gates) -> str:
 
 def verdict(ask: Asked, found: Gates) -> None:
     """In a sentence: whether anything was learned, and what was done to the model."""
-    n, shut = len(found.changed()), len(found.closed())
+    n, shut, stopped = len(found.changed()), len(found.closed()), _STOPPED.get(found.stopped, "")
     heads = sum(int(np.isfinite(values).sum()) for values in found.values.values())
     if found.best == 0:
         words = "No step was better on the held-out examples than the model as it is, so all gates stay at 1."
+        if found.held_out.right[0] == 1:
+            words += " It has all of them right already: give it examples that it gets wrong."
     else:
         words = f"Step {found.best} is kept: {n:,} of {heads:,} heads are turned down, {shut or 'none'} of them closed."
-    st.info(say.plain(f"{words} {_STOPPED.get(found.stopped, '')}"), icon=":material/school:")
+        costly = found.settings["penalty"] == "l1" and found.settings["weight"] > 0
+        if found.stopped == "early" and costly and 2 * n > heads:
+            stopped += " Stopped early: the cost had not yet brought most gates back to 1."
+    st.info(say.plain(f"{words} {stopped}"), icon=":material/school:")
     if not found.history.step.iloc[-1] and found.stopped == "on request":
         say.caption("It was stopped before the first step, so nothing was learned yet.")
 

@@ -78,7 +78,7 @@ def trying(ask: Asked, found: Gates) -> None:
         first, second = made.written
         two_runs.written(first, second, most=WRITTEN)
     if made.first:
-        feedback_row(text, model=ask.name, predicted=made.first, key="gates-feedback")
+        feedback_row(text, model=ask.name, predicted=made.first, which="without gates", key="gates-feedback")
 
 
 def _tried(ask: Asked, found: Gates, text: str) -> Tried:

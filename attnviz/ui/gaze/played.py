@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -42,7 +44,8 @@ def overview(ask: Asked) -> Fit:
     """What was read, and how much of it stands in the model's text."""
     found = fit(ask)
     words = [time for one in ask.readings for time in _word_times(one)]
-    punctuation = sum(sum(one.punctuation) for one in ask.readings)
+    punctuation = sum(sum(one.readings[0].punctuation) for one in ask.sentences)  # each counted once, as words are
+    several = len(ask.readers) > 1
     lost, skipped = sum(np.isnan(words)), sum(time == 0 for time in words)
     n_found = found.n_found / max(found.n_words, 1)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -70,8 +73,11 @@ def overview(ask: Asked) -> Fit:
         )
     say.caption(
         f"{skipped / max(len(words), 1):.0%} of the words were skipped.",
-        f"Of {lost:,} no time was recorded." if lost else "",
-        f"{punctuation:,} rows of punctuation are shown and counted nowhere." if punctuation else "",
+        f"Of {lost:,}{', all readers together,' * several} no time was recorded." if lost else "",
+        f"{_many(punctuation, 'place')} of punctuation{' in every reading of these sentences' * several} "
+        f"{'is' if punctuation == 1 else 'are'} shown and counted nowhere."
+        if punctuation
+        else "",
         "Words are found whatever their case, their punctuation and the model's tokens.",
     )
     return found
@@ -217,32 +223,9 @@ def _model_controls(ask: Asked) -> None:
 
 
 def _model_words(ask: Asked, one: Reading, found: Scored) -> None:
-    row = found.heads.index((ask.head.layer, ask.head.head)) if found.heads else 0
-    values = found.by_sink[ask.gaze.sink][row]
-    name = str(ask.head) if found.heads else BESIDE_TITLES[ask.gaze.beside]
+    name, values = _values(ask, found)
     paid = ask.gaze.beside in (HEAD, "mean", "last")
-    most = float(np.nanmax(values, initial=0.0))
-    token_strip(
-        one.words,
-        values.astype(np.float32),
-        key="gaze-strip",
-        kinds=[""] * len(one.words),
-        breaks=[False] * len(one.words),
-        starts_word=[True, *_spaced(one)[1:]],
-        palettes=palette_of(selection().palette),
-        high=round_up(most, limit=np.inf),
-        # Beside one word that gets most, as in a causal model, the others would be all of one colour.
-        scale="sqrt" if most > _OUTSTANDING * float(np.nanmedian(np.append(values, 0))) else "linear",
-        selected=None,
-        target=None,
-        selected_word="key",
-        picks="key",
-        label=f"{name}, word by word. Pick a word to open it in Explore as the key.",
-        value_name="attention received" if paid else "score",
-        unseen_word="faded: not compared",
-        link="gaze",
-        on_pick=lambda at: _open(ask, found.firsts[at]),
-    )
+    _strip(ask, one, found, key="gaze-strip")
     shares = one.shares()
     both = np.isfinite(shares) & np.isfinite(values)
     figure = _figure(values[both], shares[both])
@@ -255,6 +238,56 @@ def _model_words(ask: Asked, one: Reading, found: Scored) -> None:
         if np.isfinite(figure)
         else f"Fewer than {LEAST_WORDS} words, or all alike, so there is no correlation.",
         "A click on a word opens it in Explore.",
+    )
+
+
+def head_words(ask: Asked) -> None:
+    """The words of the sentence that is looked at by the chosen head alone, for where `beside` is out of sight."""
+    ask = replace(ask, gaze=ask.gaze.model_copy(update={"beside": HEAD}))
+    try:
+        found = scored(ask)
+    except AttnvizError as error:
+        say.problem(error)
+        return
+    st.markdown(say.plain(f"{ask.head} on sentence {ask.at + 1}"))
+    _strip(ask, ask.sentence.by(ask.gaze.reader), found, key="gaze-head-strip")
+    say.caption(
+        "The attention that each word of this sentence receives from the head. It is one sentence; the map is of all "
+        "that were compared.",
+        SINK_WORDS[ask.gaze.sink],
+    )
+
+
+def _values(ask: Asked, found: Scored) -> tuple[str, Doubles]:
+    """(what the words are scored by, [row])."""
+    row = found.heads.index((ask.head.layer, ask.head.head)) if found.heads else 0
+    name = str(ask.head) if found.heads else BESIDE_TITLES[ask.gaze.beside]
+    return name, found.by_sink[ask.gaze.sink][row]
+
+
+def _strip(ask: Asked, one: Reading, found: Scored, *, key: str) -> None:
+    name, values = _values(ask, found)
+    most = float(np.nanmax(values, initial=0.0))
+    token_strip(
+        one.words,
+        values.astype(np.float32),
+        key=key,
+        kinds=[""] * len(one.words),
+        breaks=[False] * len(one.words),
+        starts_word=[True, *_spaced(one)[1:]],
+        palettes=palette_of(selection().palette),
+        high=round_up(most, limit=np.inf),
+        # Beside one word that gets most, as in a causal model, the others would be all of one colour.
+        scale="sqrt" if most > _OUTSTANDING * float(np.nanmedian(np.append(values, 0))) else "linear",
+        selected=None,
+        target=None,
+        selected_word="key",
+        picks="key",
+        label=f"{name}, word by word. Pick a word to open it in Explore as the key.",
+        value_name="attention received" if ask.gaze.beside in (HEAD, "mean", "last") else "score",
+        unseen_word="faded: not compared",
+        link="gaze",
+        on_pick=lambda at: _open(ask, found.firsts[at]),
     )
 
 

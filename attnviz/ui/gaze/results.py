@@ -20,7 +20,7 @@ from attnviz.ui.export import export_bar
 from attnviz.ui.gaze.asking import Asked, Fit, Found, comparable, correlated, seconds_a_sentence, spread, want
 from attnviz.ui.gaze.draft import HEAD, change
 from attnviz.ui.gaze.lines import correlation_lines
-from attnviz.ui.gaze.played import BESIDE_TITLES, SINK_TITLES, SINK_WORDS
+from attnviz.ui.gaze.played import BESIDE_TITLES, SINK_TITLES, SINK_WORDS, head_words
 from attnviz.ui.head_map import head_matrix, round_up, signed
 from attnviz.ui.pickers import dropdown, segments
 from attnviz.ui.session import select, selection
@@ -184,7 +184,7 @@ def _map(ask: Asked, found: Found, refused: Mapping[str, str], number: int) -> N
         values,
         None if selection().layer is None else ask.head,
         key="gaze-map",
-        purpose="Pick one to see its words beside the reading.",
+        purpose="Pick one to see its words below the map and beside the reading.",
         value_name=f"{measure} correlation",
         colours=signed(round_up(float(np.nanmax(np.abs(values))), _MOST)),
         title=title,
@@ -197,8 +197,8 @@ def _map(ask: Asked, found: Found, refused: Mapping[str, str], number: int) -> N
         "sentences: blue where it pays more to what was read longer, orange where less.",
         MEASURE_WORDS[measure],
         SINK_WORDS[ask.gaze.sink],
-        "Pick a head to see its words above. Two orders of words that are alike do not show that a model reads as "
-        "people do.",
+        "Pick a head to see its words below and beside the reading. Two orders of words that are alike do not show "
+        "that a model reads as people do.",
     )
     say.caption(*caption)
     look = theme()
@@ -218,6 +218,8 @@ def _map(ask: Asked, found: Found, refused: Mapping[str, str], number: int) -> N
         caption=" ".join(caption),
         title="Take all figures along",
     )
+    if selection().layer is not None:
+        head_words(ask)
 
 
 def _others(ask: Asked, found: Found) -> None:
@@ -234,9 +236,12 @@ def _others(ask: Asked, found: Found) -> None:
     _table(parts, "gaze-others", "kind")
     without = [name for name in ("length", "rarity", "position", "surprisal") if name not in made.controls]
     say.caption(
-        "Punctuation is left out: it is hardly looked at, and would make every figure larger. Even so the length of "
-        "words alone reached .4 to .5 in two readers of an encyclopedia, so a raw figure says little. What counts is "
-        "the partial column: what something adds to length, rarity, position and surprisal.",
+        "Punctuation is left out: it is hardly looked at, and would make every figure larger.",
+        "Even so the length of words alone reached .4 to .5 in two readers of an encyclopedia, so a raw figure says "
+        "little."
+        if not any(table.made_up for table in ask.gaze.tables)
+        else "",
+        "What counts is the partial column: what something adds to length, rarity, position and surprisal.",
         "A baseline is given the others.",
         f"There is no {' and no '.join(without)} here." if without else "",
         "In brackets 95% intervals over sentences and, for all readers, over readers too; those are too short where "
