@@ -65,18 +65,23 @@ class Repeated:
 def measure_again(model: Model, finding: Finding, *, progress: Progress | None = None) -> Repeated:
     """Every piece of evidence again: the same measurement, cases and seeds.
 
-    progress   called with (pieces done, all); raise from it to stop
+    progress   called with (texts done, all of all pieces); raise from it to stop
     What cannot be measured on this model has its reason; only a lack of memory and a wish to stop are raised.
     """
     here = model_record(model)
     last = rests_on(finding)
-    found = []
-    for number, evidence in enumerate(finding.evidence):
+    found: list[Again] = []
+    texts = [len(evidence.cases) for evidence in finding.evidence]
+
+    def told(done: int, n: int) -> None:
         if progress is not None:
-            progress(number, len(finding.evidence))
-        found.append(_again(model, finding, evidence, evidence is last, differing(evidence.model, here)))
-    if progress is not None:
-        progress(len(finding.evidence), len(finding.evidence))
+            now = sum(texts[: len(found)])
+            progress(now + (texts[len(found)] * done // max(n, 1) if len(found) < len(texts) else 0), sum(texts))
+
+    for evidence in finding.evidence:
+        told(0, 1)
+        found.append(_again(model, finding, evidence, evidence is last, differing(evidence.model, here), told))
+    told(0, 1)
     return Repeated(finding, tuple(found))
 
 
@@ -102,13 +107,15 @@ def differing(then: ModelRecord, now: ModelRecord) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _again(model: Model, finding: Finding, evidence: Evidence, counts: bool, other: tuple[str, ...]) -> Again:
+def _again(
+    model: Model, finding: Finding, evidence: Evidence, counts: bool, other: tuple[str, ...], progress: Progress
+) -> Again:
     then = evidence.outcome
     plan = finding.plan if evidence.planned else None
     judged = plan is not None and then.verdict != "open"
     rule = f"still “{then.verdict}” by its plan" if judged else _tolerance(then)[2]
     try:
-        now = measure(model, evidence.measurement, evidence.cases, plan=plan)
+        now = measure(model, evidence.measurement, evidence.cases, plan=plan, progress=progress)
     except (Cancelled, OutOfMemory):
         raise
     except AttnvizError as error:

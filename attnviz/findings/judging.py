@@ -42,10 +42,16 @@ def missing(finding: Finding, status: Status) -> str:
 
 
 def counted(finding: Finding) -> list[Evidence]:
-    """What a status may rest on, the last of it last: evidence that was planned, with a control, on other texts."""
-    plan, found_on = finding.plan, set(finding.seen.texts.values())
+    """What a status may rest on, the last of it last: evidence that was planned, with a control, on fresh texts.
+
+    Fresh are texts that differ in more than spaces from those the finding was seen on, and that nothing was measured on
+    before the plan: who has seen a figure plans around it.
+    """
+    plan = finding.plan
     if plan is None:
         return []
+    known = {_told(text) for text in finding.seen.texts.values()}
+    known |= {_told(case.text) for one in finding.evidence if one.at < plan.stated for case in one.cases}
     fresh = [
         one
         for one in finding.evidence
@@ -53,10 +59,16 @@ def counted(finding: Finding) -> list[Evidence]:
         and plan.same_question(one.measurement)
         and one.at >= plan.stated
         and one.outcome.has_control
-        and all(case.text not in found_on for case in one.cases)
+        and not any(_told(case.text) in known for case in one.cases)
         and set(one.cases) == set(plan.cases)
+        and len(one.outcome.values) == len(one.cases)
+        and None not in one.outcome.values
     ]
     return sorted(fresh, key=lambda one: one.at)
+
+
+def _told(text: str) -> str:
+    return " ".join(text.split())
 
 
 def judged(outcome: Outcome, plan: Plan) -> Verdict:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from streamlit.testing.v1 import AppTest
 
 import attnviz
 from attnviz import ablation, findings, human
@@ -46,3 +47,19 @@ def test_an_agreement_keeps_the_pages_numbers_and_can_be_measured_again(minilm: 
     np.testing.assert_allclose(again.values, evidence.outcome.values, atol=1e-6)
     asked = Study(passages=(passages[0].model_copy(update={"question": "Who?"}),))
     assert offering.agreed(replace(ask, study=asked), ranking, [0], head) == []
+
+
+def test_a_draft_of_another_page_stays_at_home() -> None:
+    def page() -> None:
+        import streamlit as st
+
+        from attnviz.ui.notebook.keeping import seen_here
+        from attnviz.ui.session import select, selection, show, stores
+
+        show(selection())
+        select(text=stores().texts.put("Mary gave"), gaze=stores().texts.put("{}"), second=stores().texts.put("other"))
+        for title in ("Explore", "Gaze", "Compare"):
+            st.text(",".join(seen_here(title).texts))
+
+    test = AppTest.from_function(page).run()
+    assert [text.value for text in test.text] == ["text", "text,gaze", "text,second"]

@@ -129,12 +129,15 @@ def test_another_draw_of_controls_answers_the_same_question() -> None:
 def test_a_plan_stated_later_does_not_count_what_is_there() -> None:
     first = findings.attach(finding(), evidence(outcome()))
     assert not first.evidence[0].planned
-    later = findings.planned(first, PLAN)
-    assert missing(later, "supported")
-    supported = findings.with_status(findings.attach(later, evidence(outcome())), "supported")
+    assert missing(findings.planned(first, PLAN), "supported")
+    peeked = findings.planned(first, PLAN.model_copy(update={"stated": first.evidence[0].at + timedelta(seconds=1)}))
+    again = evidence(outcome()).model_copy(update={"at": peeked.plan.stated if peeked.plan else None})
+    assert missing(findings.attach(peeked, again), "supported")  # on texts that were measured before the plan
+    stated = findings.planned(finding(), PLAN)
+    supported = findings.with_status(findings.attach(stated, evidence(outcome())), "supported")
     other = findings.planned(supported, PLAN.model_copy(update={"bound": 0.6}))
     assert other.status == "hypothesis"
-    assert len(other.evidence) == 2
+    assert len(other.evidence) == 1
     assert not any(one.planned for one in other.evidence)
 
 

@@ -24,6 +24,14 @@ MOST_CLAIM, MOST_FIGURE = 2_000, 5_000_000
 _MOST_TEXTS, _MOST_TEXT = 20, 50_000
 # Of the address: keys of this server, which are nobody else's.
 _KEYS = (*TEXTS, *DRAFTS, "corpus", "other_corpus", "finding")
+_OF_PAGE = {
+    "Ablation": ("donor",),
+    "Compare": ("second", "filling"),
+    "Highlights": ("study",),
+    "Gaze": ("gaze",),
+    "Gates": ("course",),
+    "Steering": ("plan",),
+}
 _SAID = "attnviz_keep_said"
 
 Draw = Callable[[], go.Figure]
@@ -90,7 +98,9 @@ def seen_here(page_title: str, *, lines: str = "", also_seen: Sequence[str] = ()
     """The view that the session looks at, so that it can be opened again: also on another server."""
     chosen = selection()
     params = {name: value for name, value in chosen.to_params().items() if name not in _KEYS}
-    texts = {name: text_of(getattr(chosen, name)) for name in (*TEXTS, *DRAFTS) if getattr(chosen, name)}
+    # Only what the page shows: a draft of another page, such as somebody's reading times, would be shared with it.
+    own = ("text", "other", *_OF_PAGE.get(page_title, ()))
+    texts = {name: text_of(getattr(chosen, name)) for name in own if getattr(chosen, name)}
     opened = saved_trace()
     if opened is not None:
         del params["model"]

@@ -25,7 +25,7 @@ _LAYOUT = {
     "showlegend",
     "title",
 }
-_LINK = re.compile(r"<\s*/?\s*a\b[^>]*>", re.IGNORECASE)
+_LINK = re.compile(r"<(?=[\s/<]*a\b)", re.IGNORECASE)
 _MOST_HEIGHT = 2_000  # pixels
 
 
@@ -47,7 +47,7 @@ def figure_of(made: str) -> go.Figure | None:
 def _bare(value: Any) -> Any:
     """Without links, which Plotly makes of its bit of HTML."""
     if isinstance(value, str):
-        return _LINK.sub("", value)
+        return _LINK.sub("&lt;", value)
     if isinstance(value, list):
         return [_bare(one) for one in value]
     return {name: _bare(one) for name, one in value.items()} if isinstance(value, dict) else value
