@@ -15,8 +15,10 @@ from attnviz.ui.ablation.overview import against_attention, overview
 from attnviz.ui.ablation.pruning import PRUNING, pruning
 from attnviz.ui.ablation.running import SWEEP
 from attnviz.ui.ablation.several_donors import several_donors
+from attnviz.ui.feedback import feedback_row
 from attnviz.ui.notebook.keeping import keep_this
 from attnviz.ui.page import focus_on, open_page, traced
+from attnviz.ui.session import selection, text_of
 from attnviz.ui.views import site_picker
 
 opening = open_page("What does each head do for this outcome?", in_menu=True)
@@ -39,6 +41,7 @@ try:
     many_prompts(subject)
     pruning(subject)
     baked(subject)
+    feedback_row(text_of(selection().text), model=subject.name, kind="explanation", key="ablation-feedback")
     st.divider()
     believing(subject)  # last, with what follows it: whoever cancels it keeps the rest of the page
     several_donors(subject)

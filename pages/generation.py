@@ -7,9 +7,10 @@ import streamlit as st
 from attnviz.errors import AttnvizError
 from attnviz.figures.labels import head_words
 from attnviz.ui import say, texts
+from attnviz.ui.feedback import prediction_row
 from attnviz.ui.generation import forms, views
 from attnviz.ui.page import open_page
-from attnviz.ui.session import selection
+from attnviz.ui.session import model_name, selection
 
 opening = open_page("How does attention move as the model writes?", text=False)
 trace = opening.saved
@@ -41,6 +42,15 @@ try:
         views.take_along(written)
     with narrow:
         views.expected(written)
+        if opening.model is not None and not selection().chat:
+            prediction_row(
+                opening.model,
+                trace,
+                written.focus.query,
+                name=model_name(),
+                which="of this step",
+                key="generation-feedback",
+            )
         views.every_head(written)
     views.every_step(written)
 except AttnvizError as error:

@@ -117,7 +117,7 @@ class Measurement(Record):
     kind         ablation    the change of `what`, a metric, where `heads` are replaced as `how` says. Control: as many
                              random heads of the same layers
                  attention   the share that the one head pays from each case's query to its key. Control: every other
-                             head of the model, the largest of them
+                             head of the site, the middle 95% of them
                  detector    the score of the one head by the detector `what`, over the texts. Control: all other heads
                  agreement   the one head's agreement, by the measure `what`, with each case's marks. Control: the marks
                              shifted, the largest over all heads kept

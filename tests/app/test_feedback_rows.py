@@ -139,3 +139,19 @@ def test_explore_judges_the_text_up_to_the_query_and_flow_its_explanation() -> N
     assert_fine(test)
     (one,) = kept(test)
     assert (one.text, one.kind, one.verdict, one.wanted) == ("Mary gave John a book", "explanation", "down", "")
+
+
+def test_a_step_of_a_generation_and_what_an_ablation_shows_are_judged() -> None:
+    test = at("generation", with_text="Mary gave John", length="2")
+    test.button(key="generation-feedback-down").click().run()
+    keep(test)
+    assert_fine(test)
+    (one,) = kept(test)
+    assert (one.text, one.kind, one.verdict) == ("Mary gave John", "prediction", "down")
+    assert one.foil
+    test = at("ablation", model="minilm", with_text="A boat", how="zero")
+    test.button(key="ablation-feedback-up").click().run()
+    keep(test)
+    assert_fine(test)
+    (one,) = kept(test)
+    assert (one.text, one.kind, one.verdict, one.model) == ("A boat", "explanation", "up", "minilm")

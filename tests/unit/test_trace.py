@@ -297,7 +297,7 @@ def test_positions_out_of_range_are_refused(smollm2: Model, position: Any) -> No
 
 @pytest.mark.parametrize("k", [0, -1, True, 2.5, None])
 def test_a_count_of_predictions_starts_at_one(smollm2: Model, k: Any) -> None:
-    with pytest.raises(InputError, match="k counts"):
+    with pytest.raises(InputError, match="k, the number of predictions"):
         smollm2.trace("Hello world").predictions(k=k)
 
 

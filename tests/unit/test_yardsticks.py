@@ -269,7 +269,7 @@ def test_progress_counts_to_its_end_and_may_stop(grouped: Model, monkeypatch: py
         ({"how": "replace", "neutral": 99}, "ids from 0 to 98"),
         ({"how": "replace", "neutral": True}, "ids from 0 to 98"),
         ({"how": "resample", "samples": 0}, "samples is a whole number of at least 1"),
-        ({"how": "resample", "seed": -1}, "whole number of at least 0"),
+        ({"how": "resample", "seed": -1}, "A seed is a whole number"),
         ({"how": "resample", "words": []}, "at least one token"),
     ],
 )

@@ -178,6 +178,9 @@ def controls(study: Study, model: Model) -> None:
             help="The language for the baseline that ranks words by how rare they are.",
             width=130,
         )
+    letters = [char for char in study.open.text if char.isalpha()] if study.open else []
+    if study.language == "en" and sum(not char.isascii() for char in letters) > len(letters) / 2:
+        say.caption("This text does not look English: choose its language, or the baseline “rarity” says nothing.")
 
 
 def marked(ask: Asked, passage: Passage) -> Marked:

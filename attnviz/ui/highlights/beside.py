@@ -21,6 +21,7 @@ from attnviz.ui.reading import palette_of
 from attnviz.ui.session import select, selection, stores
 
 _GO = "attnviz_highlights_go"
+_LEVEL = 0.05  # of the best of all heads, as the verdict has it
 
 
 def beside(ask: Asked, ranking: Ranking, passage: Passage, found: Candidates, head: Head) -> None:
@@ -30,9 +31,9 @@ def beside(ask: Asked, ranking: Ranking, passage: Passage, found: Candidates, he
     row = ranking.frame[(ranking.frame["layer"] == head.layer) & (ranking.frame["head"] == head.head)].iloc[0]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         picked = ask.study.head == (head.layer, head.head)
-        st.markdown(
-            f"**{name}** {'is picked' if picked else 'agrees most'}: {row[ranking.metric]:.3f}, p {row['p']:.3f}"
-        )
+        chance = "" if row["p"] <= _LEVEL else ", not beyond chance"
+        does = "is picked" if picked else "agrees most"
+        st.markdown(f"**{name}** {does}: {row[ranking.metric]:.3f}, p {row['p']:.3f}{chance}")
         st.button(
             "Open in Explore",
             icon=":material/visibility:",

@@ -119,7 +119,10 @@ def tables(ask: Asked, ranking: Ranking, numbers: Sequence[int], made: Deleted |
         _table(heads, metric, p | lost, "highlights-heads")
         say.caption(
             "p is how often the best of all heads does as well by chance, so it is corrected for their number.",
-            "“found” is p on the texts that heads are chosen by, “held out” on the others." if ranking.held else "",
+            "“found” is p on the texts that heads are chosen by, “held out” on the others, for heads that did well on "
+            "these."
+            if ranking.held
+            else "",
             "All heads are in the files.",
         )
         offer_best(ask, ranking, numbers, made)
