@@ -53,9 +53,10 @@ def test_learning_shows_its_curve_and_what_was_learned_stays_when_it_is_cancelle
     here.button("Cancel").click()
     expect(here.held_out).to_be_visible(timeout=FIRST_PICTURE)
     expect(here.says("It was stopped before its end").or_(here.says("Learning stopped by itself"))).to_be_visible()
+    expect(here.held_out).to_contain_text("Right after")
     after = here.held_out.inner_text()
     here.look().reload()
     assert here.params()["course"] == course
     expect(here.noted("3 of 3 examples")).to_be_visible()
     expect(here.held_out).to_be_visible(timeout=FIRST_PICTURE)
-    assert here.held_out.inner_text() == after
+    expect(here.held_out).to_have_text(after, use_inner_text=True)

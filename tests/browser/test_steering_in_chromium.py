@@ -29,6 +29,7 @@ class Steering(Tab):
         expect(self.noted("Nothing is marked yet").or_(self.noted("Rows are queries"))).to_be_visible(
             timeout=FIRST_PICTURE
         )
+        expect(self.chips.first).to_be_visible(timeout=FIRST_PICTURE)
         return super().settled()
 
 
