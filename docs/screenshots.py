@@ -40,6 +40,8 @@ PAGES: dict[str, dict[str, str]] = {
     "generation": {},
     "compare": {"with_second": OTHER},
     "bertviz": {},
+    "highlights": {},
+    "steering": {"emphasised": "1", "steered": "heads", "heads": "L24H5"},
 }
 MORE: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "explore-words-light": ({"unit": "word", "sinks": "renormalise"}, DESKTOP),
