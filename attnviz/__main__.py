@@ -22,12 +22,13 @@ Repeat the measurements of exported findings on a model, and say which still hol
 A finding is counted where its status rests on a planned measurement: a supported one has to be supported again, and a
 refuted one refuted again, on the same texts with the same controls. All other evidence is measured and shown, and
 counted with --all: its mean has to lie within the 95% interval that it had or, without one, no farther than 5% from it.
+Where nothing would be counted, nothing is measured: a file of hypotheses alone needs --all.
 """
 _CODES = """
 exit codes:
   0   every counted finding still holds
   1   one does not, or cannot be measured on this model
-  2   the file, the model or the options are wrong
+  2   the file, the model or the options are wrong, or no finding is counted
 """
 
 
@@ -72,6 +73,7 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _verify(asked: argparse.Namespace) -> int:
     findings = verifying.read_findings(asked.file, asked.only)
+    verifying.check_counted(findings, everything=asked.all)
     model = load_model(asked.model, revision=asked.revision, device=asked.device, dtype=asked.dtype)
     _say(f"{model.name}, {model.info.dtype} on {model.hf_model.device}\n\n{verifying.HEADER}")
     found = []

@@ -9,26 +9,24 @@ findings.to_lines([finding]), of_lines(text)  JSON Lines, which `python -m attnv
 
 from attnviz.findings.ablating import METRICS
 from attnviz.findings.again import Again, Repeated, measure_again, rests_on
+from attnviz.findings.finding import Annotation, Finding, Seen
 from attnviz.findings.judging import LEAST_CONTROLS, counted, judged, missing
-from attnviz.findings.keeping import attach, model_record, planned, with_status
+from attnviz.findings.keeping import attach, model_record, planned, reworded, with_status
 from attnviz.findings.lines import of_lines, to_lines
-from attnviz.findings.measuring import measure
+from attnviz.findings.measuring import measure, summed_up
 from attnviz.findings.of_heads import DETECTED
 from attnviz.findings.records import (
     KINDS,
     LABELS,
     STATUSES,
-    Annotation,
     Case,
     EdgeAt,
     Evidence,
-    Finding,
     HeadAt,
     Measurement,
     ModelRecord,
     Outcome,
     Plan,
-    Seen,
 )
 
 __all__ = [
@@ -61,6 +59,8 @@ __all__ = [
     "of_lines",
     "planned",
     "rests_on",
+    "reworded",
+    "summed_up",
     "to_lines",
     "with_status",
 ]

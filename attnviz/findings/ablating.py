@@ -15,7 +15,8 @@ from attnviz.ablation.sweep import sweep
 from attnviz.ablation.telling import not_stopped
 from attnviz.edits import Edit, Head, ResampleHeads
 from attnviz.errors import InputError
-from attnviz.findings.cases import Doubles, Gathered, Read, head_of, middle
+from attnviz.findings.cases import Gathered, Read, head_of
+from attnviz.findings.figuring import Doubles
 from attnviz.findings.records import Case, How, Measurement
 from attnviz.metrics import KL, ClassProb, ExactMatch, LogitDiff, LogProb, Loss, Metric, Similarity
 from attnviz.models import Model
@@ -37,13 +38,15 @@ def ablation_effects(model: Model, asked: Measurement, cases: Sequence[Case], pr
     """metric(ablated) - metric(clean) on each case, all heads removed together.
 
     asked.what   of METRICS; "": the difference where a case has a foil, else the continuation
-    "resample" takes each case's donor, or proposes one where it has none; "mean" is over the texts and donors of all
-    cases that the model can read. Controls: as many random heads, of the same layers; where these have too few others,
-    the rest come from all layers of the same sites.
+    "resample" takes each case's donor, or proposes one where it has none; "mean" is over asked.references or, where
+    there are none, over the texts and donors of all cases that the model can read. Controls: as many random heads, of
+    the same layers; where these have too few others, the rest, and with asked.anywhere all, come from all layers of
+    the same sites.
     """
     heads = tuple(dict.fromkeys(head_of(model, one) for one in asked.heads))
     sets = _sets(model, heads, asked)
-    mean = Removal.of(model, _readable(model, cases)) if asked.how == "mean" else Removal((), {})
+    references = asked.references or (_readable(model, cases) if asked.how == "mean" else None)
+    mean = Removal.of(model, references)
     measured: list[Metric] = []
 
     def read(case: Case) -> Doubles:
@@ -59,15 +62,12 @@ def ablation_effects(model: Model, asked: Measurement, cases: Sequence[Case], pr
     unit = one_unit(metric.unit for metric in measured)
     effects = np.array([row for row in found if row is not None])  # case set
     control = effects.mean(0)[1:]
-    low, high = middle(control)
     titles = {metric.title for metric in measured}
     outcome = titles.pop() if len(titles) == 1 else f"the outcome of each text ({unit})"
     return Read(
         tuple(None if row is None else float(row[0]) for row in found),
         gathered.reasons,
         control,
-        low,
-        high,
         _controls(model, heads, sets),
         unit,
         f"The change in {outcome}, {' + '.join(map(str, heads))} {IN_WORDS[asked.how]}",
@@ -101,7 +101,7 @@ def _at(model: Model, case: Case) -> int:
 
 def _sets(model: Model, heads: Sequence[Head], asked: Measurement) -> list[tuple[Head, ...]]:
     found: list[tuple[Head, ...]] = []
-    for anywhere in (False, True):
+    for anywhere in (True,) if asked.anywhere else (False, True):
         try:
             drawn = random_sets(model, heads, asked.n_controls, seed=asked.seed, anywhere=anywhere)
         except InputError:  # no other head there

@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attnviz.errors import AttnvizError, Cancelled, OutOfMemory
+from attnviz.findings.finding import Finding
 from attnviz.findings.judging import counted
 from attnviz.findings.keeping import model_record
 from attnviz.findings.measuring import measure
-from attnviz.findings.records import Evidence, Finding, ModelRecord, Outcome
+from attnviz.findings.records import Evidence, ModelRecord, Outcome
 from attnviz.models import Model
 from attnviz.tap import Progress
 

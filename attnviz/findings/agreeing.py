@@ -9,16 +9,15 @@ import numpy as np
 
 from attnviz import human
 from attnviz.errors import InputError
-from attnviz.findings.cases import Doubles, Gathered, Read, head_of, spans_of
+from attnviz.findings.cases import Gathered, Read, head_of, spans_of
+from attnviz.findings.figuring import Doubles, rule_of
 from attnviz.findings.records import Case, Measurement
 from attnviz.human.agreement import Metric
 from attnviz.models import Model
 from attnviz.tap import Progress
 from attnviz.text import words as words_of_text
 
-_SHARE = 0.95
 _TURNS: dict[str, float] = {"spearman": 0.0, "auroc": 1.0}  # of turned scores: this minus the value
-_LEAST: dict[str, float] = {"spearman": -1.0}
 
 
 def agreement(model: Model, asked: Measurement, cases: Sequence[Case], progress: Progress | None) -> Read:
@@ -26,8 +25,8 @@ def agreement(model: Model, asked: Measurement, cases: Sequence[Case], progress:
 
     A case's query, if it names one, is the word whose attention is read; else the attention that words receive.
     Control: the marks of all cases moved along their words, the largest over all heads kept (`attnviz.human.band`);
-    below it lies what 95% of these draws reach. The lower end is the same of the smallest, for the metrics that turn
-    with the scores (spearman, auroc), else the least that the metric can be.
+    below its end lies what 95% of these draws reach. The low end is the same of the smallest, for the metrics that turn
+    with the scores (spearman, auroc), else the least that the metric can be (`figuring.ends`).
     Of an encoder-decoder the decoder reads what the model writes.
     """
     metric = cast(Metric, asked.what or "auroc")
@@ -58,22 +57,18 @@ def agreement(model: Model, asked: Measurement, cases: Sequence[Case], progress:
     known = [one for one in found if one is not None]
     scores, marks = [one[0] for one in known], [one[1] for one in known]
     band = human.band(scores, marks, metric=metric, n=asked.n_controls, seed=asked.seed)
-    high = float(np.quantile(band.maxima, _SHARE, method="higher"))
-    low = _LEAST.get(metric, 0.0)
-    if metric in _TURNS:
+    below = np.zeros(0)
+    if rule_of(asked).turns:
         turned = human.band([-one for one in scores], marks, metric=metric, n=asked.n_controls, seed=asked.seed)
-        low = _TURNS[metric] - float(np.quantile(turned.maxima, _SHARE, method="higher"))
+        below = _TURNS[metric] - turned.maxima
     return Read(
         tuple(None if one is None else one[3] for one in found),
         gathered.reasons,
         band.maxima,
-        low,
-        high,
         f"the best of {len(band.observed)} heads, the marks moved in {len(band.maxima)} ways; what 95% of them reach",
         "correlation" if metric == "spearman" else "agreement",
         f"The agreement of {head} with the marks ({metric})",
-        _LEAST.get(metric, 0.0),
-        1.0,
+        below,
     )
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from attnviz.edits import Head
 from attnviz.errors import HeadError, InputError, Unsupported
+from attnviz.findings.figuring import Doubles
 from attnviz.findings.records import Case, HeadAt, Measurement
 from attnviz.models import Model
 from attnviz.tap import Progress
@@ -19,9 +19,7 @@ from attnviz.text import words as words_of_text
 from attnviz.tokens import Token
 from attnviz.trace import Trace
 
-Doubles = npt.NDArray[np.float64]
 T = TypeVar("T")
-MIDDLE = 0.95  # of the controls, which a finding has to lie beyond
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,23 +28,19 @@ class Read:
 
     values     one a case; None where there is none, for the reason in `reasons`, by the case's number from 0
     control    [control], what the same measurement gives of something else, as the mean over the same cases
-    low, high  what a finding has to lie beyond; None without a control
     controls   what they are, in words
     unit       of all of these
     title      what was measured, in words: the subject of a sentence
-    least, most   between which a value can lie
+    below      [control] of moved marks, the smallest of all heads where `control` is the largest
     """
 
     values: tuple[float | None, ...]
     reasons: Mapping[int, str]
     control: Doubles
-    low: float | None
-    high: float | None
     controls: str
     unit: str
     title: str
-    least: float = -np.inf
-    most: float = np.inf
+    below: Doubles = field(default_factory=lambda: np.zeros(0))
 
 
 class Kind(Protocol):
@@ -138,15 +132,6 @@ def spans_of(text: str, word: str) -> list[Span]:
             found.append((at, at + len(wanted)))
         at = text.find(wanted, at + 1)
     return found
-
-
-def middle(control: Doubles) -> tuple[float | None, float | None]:
-    """Between them lies the middle 95% of the controls: all of fewer than 40 (as `ablation.Table.middle`)."""
-    if not len(control):
-        return None, None
-    tail = (1 - MIDDLE) / 2
-    low = np.quantile(control, tail, method="lower")
-    return float(low), float(np.quantile(control, 1 - tail, method="higher"))
 
 
 def _counted(n: int) -> str:

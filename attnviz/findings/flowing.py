@@ -8,12 +8,15 @@ import numpy as np
 
 from attnviz import flow
 from attnviz.errors import InputError
-from attnviz.findings.cases import Doubles, Gathered, Read, keys_of, middle, query_of
+from attnviz.findings.cases import Gathered, Read, keys_of, query_of
+from attnviz.findings.figuring import Doubles
 from attnviz.findings.records import Case, Measurement
-from attnviz.flow import METHODS, Explained, Target
+from attnviz.flow import METHODS, Target
+from attnviz.flow.mixing import Scores
 from attnviz.models import Model
 from attnviz.tap import Progress
 from attnviz.tokens import Token
+from attnviz.trace import Trace
 
 
 def flow_share(model: Model, asked: Measurement, cases: Sequence[Case], progress: Progress | None) -> Read:
@@ -35,25 +38,20 @@ def flow_share(model: Model, asked: Measurement, cases: Sequence[Case], progress
         )
         if asked.what in explained.refused:
             raise InputError(explained.refused[asked.what])
-        return _shares(explained, asked.what, case)
+        return shares(explained.trace, explained.scores[asked.what], asked.what, case)
 
     gathered = Gathered(cases, progress)
     found = gathered.each(read)
     control = np.concatenate([others for one in found if one is not None for others in one[1:]])
-    low, high = middle(control)
     keys = {case.key.strip() for case in cases}
     key = keys.pop() if len(keys) == 1 else "its key"
     return Read(
         tuple(None if one is None else one[0] for one in found),
         gathered.reasons,
         control,
-        low,
-        high,
         f"{len(control)} other words of the same texts, each by itself; their middle 95%",
         "share",
         f"The share that {METHODS[asked.what].title} gives {key}",
-        0.0,
-        1.0,
     )
 
 
@@ -68,8 +66,11 @@ def _target(model: Model, case: Case) -> Target:
     return Target(query, case.answer or None, case.foil or None)
 
 
-def _shares(explained: Explained, name: str, case: Case) -> tuple[float, Doubles]:
-    trace, scores = explained.trace, explained.scores[name]
+def shares(trace: Trace, scores: Scores, name: str, case: Case) -> tuple[float, Doubles]:
+    """(share that a method gives the case's key, [word] shares of the others), of one run of the case's text.
+
+    raises   InputError where the scores add up to no share, or the text has no such key
+    """
     several = scores.source is not None
     text, tokens = (trace.source_text, trace.source_tokens) if several else (trace.text, trace.tokens)
     own = (scores.source if scores.source is not None else scores.text).double().cpu().numpy()

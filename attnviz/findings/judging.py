@@ -7,10 +7,13 @@ the finding was seen on.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # these records ask here whether they may be made
-    from attnviz.findings.records import Evidence, Finding, Outcome, Plan, Status, Verdict
+    from attnviz.findings.finding import Finding
+    from attnviz.findings.records import Case, Evidence, Outcome, Plan, Status, Verdict
 
 LEAST_CONTROLS = 19  # of so many, all are exceeded by one more like them with a chance of one in twenty
 
@@ -50,25 +53,65 @@ def counted(finding: Finding) -> list[Evidence]:
     plan = finding.plan
     if plan is None:
         return []
-    known = {_told(text) for text in finding.seen.texts.values()}
-    known |= {_told(case.text) for one in finding.evidence if one.at < plan.stated for case in one.cases}
+    seen = known_to(finding)
+    before = {told(case.text) for one in finding.evidence if one.at < plan.stated for case in one.cases}
     fresh = [
         one
         for one in finding.evidence
         if one.planned
-        and plan.same_question(one.measurement)
+        and plan.asks(one.measurement, one.cases)
         and one.at >= plan.stated
         and one.outcome.has_control
-        and not any(_told(case.text) in known for case in one.cases)
-        and set(one.cases) == set(plan.cases)
-        and len(one.outcome.values) == len(one.cases)
+        and not any(seen(case.text) or told(case.text) in before for case in one.cases)
         and None not in one.outcome.values
     ]
     return sorted(fresh, key=lambda one: one.at)
 
 
-def _told(text: str) -> str:
+def known_to(finding: Finding) -> Callable[[str], bool]:
+    """Whether a text is, but for spaces, one that the finding was seen on."""
+    texts, digests = {told(text) for text in finding.seen.texts.values()}, set(finding.seen.digests)
+    return lambda text: told(text) in texts or (bool(digests) and digest_of(text) in digests)
+
+
+def told(text: str) -> str:
+    """What a text says, whatever spaces and line breaks stand in it."""
     return " ".join(text.split())
+
+
+def digest_of(text: str) -> str:
+    """SHA-256 of what a text says, in hexadecimal: to know it again without keeping it."""
+    return hashlib.sha256(told(text).encode(errors="surrogatepass")).hexdigest()
+
+
+def twice(cases: Sequence[Case]) -> tuple[int, int] | None:
+    """The numbers, from 1, of two cases that ask the same of the same text; None where there are none.
+
+    Donors and marks make no other case: an interval over texts takes each text for one that was drawn by itself.
+    """
+    first: dict[tuple[str, ...], int] = {}
+    for number, case in enumerate(cases, 1):
+        parts = (case.text, case.target, case.answer, case.foil, case.query, case.key)
+        known = first.setdefault(tuple(map(told, parts)), number)
+        if known != number:
+            return known, number
+    return None
+
+
+def misjudged(finding: Finding) -> str:
+    """Which evidence says of itself what the finding's plan does not say of it, in a sentence; "" where none does."""
+    plan = finding.plan
+    for number, one in enumerate(finding.evidence, 1):
+        if not one.planned:
+            if one.outcome.verdict != "open":
+                return f"evidence {number} was not planned, so its verdict is open; got “{one.outcome.verdict}”"
+            continue
+        if plan is None or one.at < plan.stated or not plan.asks(one.measurement, one.cases):
+            return f"evidence {number} is not what was planned, or was measured before"
+        verdict = judged(one.outcome, plan)
+        if one.outcome.verdict != verdict:
+            return f"evidence {number} came out as “{verdict}” by the plan; got “{one.outcome.verdict}”"
+    return ""
 
 
 def judged(outcome: Outcome, plan: Plan) -> Verdict:

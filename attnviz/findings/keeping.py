@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,9 +12,10 @@ import transformers
 from pydantic import ValidationError
 
 from attnviz.errors import InputError
-from attnviz.findings.judging import judged, missing
+from attnviz.findings.finding import Finding
+from attnviz.findings.judging import judged, missing, told
 from attnviz.findings.lines import plain
-from attnviz.findings.records import Evidence, Finding, ModelRecord, Plan, Status
+from attnviz.findings.records import Evidence, ModelRecord, Plan, Status
 from attnviz.fingerprint import fingerprint
 from attnviz.models import Model
 
@@ -29,12 +31,7 @@ def attach(finding: Finding, evidence: Evidence) -> Finding:
     raises   InputError where the finding can hold no more
     """
     plan = finding.plan
-    counts = (
-        plan is not None
-        and plan.same_question(evidence.measurement)
-        and set(plan.cases) == set(evidence.cases)
-        and evidence.at >= plan.stated
-    )
+    counts = plan is not None and plan.asks(evidence.measurement, evidence.cases) and evidence.at >= plan.stated
     verdict = judged(evidence.outcome, plan) if counts and plan is not None else "open"
     outcome = evidence.outcome.model_copy(update={"verdict": verdict})
     kept = evidence.model_copy(update={"planned": counts, "outcome": outcome})
@@ -48,6 +45,23 @@ def planned(finding: Finding, plan: Plan) -> Finding:
         for one in finding.evidence
     )
     return _changed(finding, plan=plan, evidence=before)
+
+
+def reworded(finding: Finding, changes: Mapping[str, Any]) -> Finding:
+    """The finding with fields as `changes` has them: a status stays with the claim and the heads that it was given for.
+
+    Another claim, or one of other heads or edges, is a hypothesis again; plan and evidence stay, so that somebody who
+    weighs them anew may give it its status back. Other spaces, and heads in another order, are no other claim.
+    raises   InputError for what no finding can be
+    """
+    new = _next(finding, {**changes, "status": "hypothesis"})
+    if _claimed(new) != _claimed(finding):
+        return new
+    return _next(finding, {"status": finding.status, **changes})
+
+
+def _claimed(finding: Finding) -> tuple[object, ...]:
+    return told(finding.claim), frozenset(finding.heads), frozenset(finding.edges)
 
 
 def with_status(finding: Finding, status: Status) -> Finding:

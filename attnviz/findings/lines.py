@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pydantic import ValidationError
 
 from attnviz.errors import InputError
-from attnviz.findings.records import Finding
+from attnviz.findings.finding import Finding
 
 MOST_LINES = 10_000
 _SHOWN_LETTERS = 200

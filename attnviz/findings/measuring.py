@@ -6,15 +6,17 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import ValidationError
 
-from attnviz.ablation.cases import half_width
 from attnviz.errors import InputError
 from attnviz.findings import records
 from attnviz.findings.ablating import ablation_effects
 from attnviz.findings.agreeing import agreement
 from attnviz.findings.cases import Kind, Read
+from attnviz.findings.figuring import Doubles, ends, rule_of, thinned
 from attnviz.findings.flowing import flow_share
 from attnviz.findings.judging import judged
+from attnviz.findings.lines import plain
 from attnviz.findings.of_heads import attention, detector
 from attnviz.findings.records import Case, Measurement, Outcome, Plan
 from attnviz.models import Model
@@ -27,8 +29,7 @@ _KINDS: dict[records.Kind, Kind] = {
     "agreement": agreement,
     "flow": flow_share,
 }
-_LEAST_CASES = 3  # for an interval
-_MOST_CONTROLS, _MOST_WORDS = 5_000, 2_000  # as an Outcome holds
+_MOST_WORDS = 2_000  # as an Outcome holds
 
 
 def measure(
@@ -46,41 +47,52 @@ def measure(
     raises     InputError where no case can be measured, with the first reason, or for a plan of something else
 
     A case that cannot be measured has None in its place, and `Outcome.words` says why. The interval is Student's t over
-    the cases, each counting once (`ablation.cases.half_width`), cut where the unit ends, and there for three cases at
-    least: a percentile bootstrap of so few is far too narrow. The same call gives the same again, `seconds` aside.
+    the cases, each counting once (`figuring.ends`). The same call gives the same again, `seconds` aside.
     """
     if not 0 < len(cases) <= records.MOST_CASES:
         raise InputError(f"A measurement has 1 to {records.MOST_CASES} cases, each a text; got {len(cases)}.")
-    if plan is not None and not (plan.same_question(measurement) and set(plan.cases) == set(cases)):
+    if plan is not None and not plan.asks(measurement, cases):
         raise InputError("The plan is of another measurement, or of other texts: measure what was planned.")
     start = time.perf_counter()
     read = _KINDS[measurement.kind](model, measurement, cases, progress)
-    known = np.array([value for value in read.values if value is not None])
-    low = high = None
-    if len(known) >= _LEAST_CASES:
-        half = float(half_width(known[:, None])[0])
-        low, high = max(read.least, known.mean() - half), min(read.most, known.mean() + half)
-    outcome = Outcome(
-        values=read.values,
-        mean=float(known.mean()),
-        low=low,
-        high=high,
-        control=_thinned(read.control),
-        controls=read.controls,
-        control_low=read.low,
-        control_high=read.high,
-        unit=read.unit,
-        seconds=time.perf_counter() - start,
+    outcome = summed_up(
+        measurement, read.values, read.control, below=read.below, controls=read.controls, unit=read.unit
     )
+    outcome = outcome.model_copy(update={"seconds": time.perf_counter() - start})
     verdict = "open" if plan is None else judged(outcome, plan)
     return outcome.model_copy(update={"verdict": verdict, "words": _words(outcome, read, plan)})
 
 
-def _thinned(control: np.ndarray) -> tuple[float, ...]:
-    """All controls in order, or as many quantiles as a record holds; its bounds are of all of them."""
-    if len(control) > _MOST_CONTROLS:
-        control = np.quantile(control, np.linspace(0, 1, _MOST_CONTROLS), method="nearest")
-    return tuple(control.tolist())
+def summed_up(
+    measurement: Measurement,
+    values: Sequence[float | None],
+    control: Doubles,
+    *,
+    below: Doubles | None = None,
+    controls: str = "",
+    unit: str = "",
+) -> Outcome:
+    """The outcome of values that were measured, with the interval and the control's ends that they have.
+
+    values, control, below   as `figuring.ends` has them; more controls than an outcome holds are thinned to quantiles
+    raises                   InputError where there is no value, or one that is not finite
+    """
+    if all(value is None for value in values):
+        raise InputError("An outcome has a value for one case at least; got none.")
+    lowest = thinned(np.asarray([] if below is None else below, np.float64))
+    held = thinned(np.asarray(control, np.float64))
+    found = ends(values, held, lowest, rule_of(measurement))
+    try:
+        return Outcome(
+            values=tuple(values),
+            **found._asdict(),
+            control=tuple(held.tolist()),
+            control_below=tuple(lowest.tolist()),
+            controls=controls,
+            unit=unit,
+        )
+    except ValidationError as error:
+        raise InputError(f"This is no outcome: {plain(error)}") from error
 
 
 def _words(outcome: Outcome, read: Read, plan: Plan | None) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 
 from attnviz import heads
 from attnviz.errors import InputError
-from attnviz.findings.cases import Doubles, Gathered, Read, head_of, keys_of, middle, query_of, traced
+from attnviz.findings.cases import Gathered, Read, head_of, keys_of, query_of, traced
+from attnviz.findings.figuring import Doubles
 from attnviz.findings.records import Case, Measurement
 from attnviz.heads import DETECTORS, VARIANTS
 from attnviz.models import Model
@@ -90,18 +91,13 @@ def _beside_all(
     own = means[head.layer, head.head]
     means[head.layer, head.head] = np.nan
     control = means[np.isfinite(means)]
-    low, high = middle(control)
     above = int((control >= own).sum())
     where = f" at its {site} site" if len(model.info.sites) > 1 else ""
     return Read(
         tuple(None if values is None else float(values[head.layer, head.head]) for values in found),
         gathered.reasons,
         control,
-        low,
-        high,
         f"all {len(control)} other heads{where} on the same texts, {above} of them at or above it; their middle 95%",
         unit,
         f"The {title}, of {head}",
-        0.0,
-        1.0,
     )

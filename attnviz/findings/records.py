@@ -1,25 +1,25 @@
-"""What a finding is made of: values that are checked when they are made and read back from JSON as they were.
+"""What findings are made of: values that are checked when they are made and read back from JSON as they were.
 
-A finding is an observation that somebody else can open, weigh and repeat:
-
-    claim        in words, about heads or edges, with labels of a small vocabulary and a confidence
-    plan         said before it is measured: what, on which texts, and what would refute it
-    evidence     measurements, each with its control, its texts, the model and the day
-    selection    the view it was seen in, so that it can be opened again
+    Measurement   what is measured, of which heads
+    Case          one text that it is measured on
+    Plan          said before it is measured: what, on which texts, and what would refute it
+    Outcome       what it came to, with its control
+    Evidence      all of these, with the model and the day
 
 All records are frozen and refuse fields that they do not know: they come from files that anybody can write.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal, get_args
-from uuid import uuid4
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from attnviz.edits import Head
-from attnviz.findings.judging import missing
+from attnviz.findings.figuring import MOST_HELD, contradiction
+from attnviz.findings.judging import twice
 
 Status = Literal["hypothesis", "supported", "refuted"]
 Direction = Literal["above", "below"]
@@ -44,8 +44,8 @@ LABELS = (
     "retrieval",
 )
 MOST_CASES = 500
-MOST_EVIDENCE = 200
 MOST_CONTROLS = 200
+MOST_REFERENCES = 200
 
 Text = Annotated[str, Field(max_length=50_000)]
 Words = Annotated[str, Field(max_length=2_000)]
@@ -54,7 +54,7 @@ Label = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^\S(.*\S)?$"
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-def _now() -> datetime:
+def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
@@ -125,6 +125,8 @@ class Measurement(Record):
     what         a metric, a detector, a measure of agreement, or a method, as the kind says; "" where there is one
     heads        the set that is replaced, or the one head that is looked at; none for flow
     n_controls   random sets or shifts; seed: of their draw
+    references   texts whose mean stands in for the heads; none: the cases' own texts and donors. Of "mean" alone
+    anywhere     random heads of all layers, and not of the same ones first. Of ablation alone
     """
 
     kind: Kind
@@ -133,17 +135,23 @@ class Measurement(Record):
     how: How = "resample"
     n_controls: int = Field(default=20, ge=1, le=MOST_CONTROLS)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    references: tuple[Text, ...] = Field(default=(), max_length=MOST_REFERENCES)
+    anywhere: bool = False
 
     @model_validator(mode="after")
     def _has_its_heads(self) -> Measurement:
         n, needed = len(self.heads), {"ablation": (1, 5_000), "flow": (0, 0)}.get(self.kind, (1, 1))
         if not needed[0] <= n <= needed[1]:
             raise ValueError(f"{self.kind} is measured of {needed[0]} to {needed[1]} heads; got {n}")
+        if self.references and (self.kind, self.how) != ("ablation", "mean"):
+            raise ValueError("reference texts are those of an ablation by the mean")
+        if self.anywhere and self.kind != "ablation":
+            raise ValueError("random heads of all layers are the control of an ablation")
         return self
 
 
 class Plan(Record):
-    """Said before measuring: what, on which texts, and what is expected.
+    """Said before measuring: what, on which texts, each once, and what is expected.
 
     bound, direction   the mean over cases is expected above, or below, the bound: its interval wholly, and beyond the
                        control. On the other side, or no farther than the control, refutes it
@@ -155,12 +163,25 @@ class Plan(Record):
     direction: Direction = "above"
     bound: Finite = 0.0
     refuted_by: Words = ""
-    stated: AwareDatetime = Field(default_factory=_now)
+    stated: AwareDatetime = Field(default_factory=now)
 
     def same_question(self, other: Measurement) -> bool:
         """Whether the other measures what was planned; another draw of controls is the same question."""
         kept = {"seed": self.measurement.seed, "n_controls": self.measurement.n_controls}
         return other.model_copy(update=kept) == self.measurement
+
+    def asks(self, other: Measurement, cases: Sequence[Case]) -> bool:
+        """Whether this is the very thing that was planned, on all of its texts and no others."""
+        return self.same_question(other) and len(cases) == len(self.cases) and set(cases) == set(self.cases)
+
+    @model_validator(mode="after")
+    def _counts_each_text_once(self) -> Plan:
+        again = twice(self.cases)
+        if again:
+            raise ValueError(
+                f"text {again[1]} is text {again[0]} once more, and each counts once: take one of them out"
+            )
+        return self
 
 
 class ModelRecord(Record):
@@ -176,12 +197,13 @@ class ModelRecord(Record):
 
 
 class Outcome(Record):
-    """What a measurement came to.
+    """What a measurement came to; one whose numbers are not those of its values is refused (`figuring`).
 
     values          one for each case, in its order; None where it could not be measured there
     mean, low, high over the cases that could, with a 95% interval; low and high None for fewer than three
     control         the values of the controls' means, and in words what they are; () where there is none
     control_low, control_high   the middle 95% of them, or the largest by chance, as `controls` says
+    control_below   the smallest by chance, one for each of `control`, where that is the largest; () otherwise
     unit            of all these: "nats", "logits", "share", "correlation", ...
     verdict         against a plan: "holds", "fails" or "open" (too few texts, or the interval spans the bound)
     words           the whole in a sentence
@@ -191,10 +213,11 @@ class Outcome(Record):
     mean: Finite
     low: Finite | None = None
     high: Finite | None = None
-    control: tuple[Finite, ...] = Field(default=(), max_length=5_000)
+    control: tuple[Finite, ...] = Field(default=(), max_length=MOST_HELD)
     controls: Words = ""
     control_low: Finite | None = None
     control_high: Finite | None = None
+    control_below: tuple[Finite, ...] = Field(default=(), max_length=MOST_HELD)
     unit: Name = ""
     verdict: Verdict = "open"
     words: Words = ""
@@ -203,6 +226,13 @@ class Outcome(Record):
     @property
     def has_control(self) -> bool:
         return self.control_low is not None and self.control_high is not None
+
+    @model_validator(mode="after")
+    def _agrees_with_its_values(self) -> Outcome:
+        wrong = contradiction(self)
+        if wrong:
+            raise ValueError(wrong)
+        return self
 
 
 class Evidence(Record):
@@ -215,87 +245,12 @@ class Evidence(Record):
     by: Name = ""
     note: Words = ""
     planned: bool = False
-    at: AwareDatetime = Field(default_factory=_now)
-
-
-class Seen(Record):
-    """The view a finding was seen in: the address's parameters, and the texts that its keys stand for.
-
-    params     as `Selection.to_params` writes them, without keys of texts
-    texts      by the field of the Selection: "text", "other", ...
-    page       its title
-    lines      Python that makes the same without the app
-    """
-
-    page: Name = ""
-    params: dict[Name, Words] = Field(default_factory=dict, max_length=100)
-    texts: dict[Name, Text] = Field(default_factory=dict, max_length=20)
-    lines: Text = ""
-
-
-class Annotation(Record):
-    """What one person calls a finding; no labels say that none fits.
-
-    brought_by   who imported it, where that was somebody else
-    """
-
-    by: Name = Field(min_length=1)
-    labels: tuple[Label, ...] = Field(default=(), max_length=20)
-    confidence: float | None = Field(default=None, ge=0, le=1)
-    at: AwareDatetime = Field(default_factory=_now)
-    brought_by: Name = ""
-
-    @field_validator("labels")
-    @classmethod
-    def _each_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(labels))
-
-
-class Finding(Record):
-    """An observation with what holds it up.
-
-    id           of 32 hexadecimal digits, made once
-    figure       a Plotly figure as JSON, or ""
-    shared       whether others may see it; private until its author says so
-    annotations  what others call it, one each: a store keeps them apart, and writes them here for a file
-    version      counted up at every change; a store refuses one that somebody else changed meanwhile
-    """
-
-    id: str = Field(default_factory=lambda: uuid4().hex, pattern=r"^[0-9a-f]{32}$")
-    claim: Words = Field(min_length=1)
-    heads: tuple[HeadAt, ...] = Field(default=(), max_length=5_000)
-    edges: tuple[EdgeAt, ...] = Field(default=(), max_length=5_000)
-    labels: tuple[Label, ...] = Field(default=(), max_length=20)
-    confidence: float = Field(default=0.5, ge=0, le=1)
-    status: Status = "hypothesis"
-    author: Name = ""
-    shared: bool = False
-    note: Text = ""
-    model: ModelRecord
-    seen: Seen = Seen()
-    figure: str = Field(default="", max_length=5_000_000)
-    plan: Plan | None = None
-    evidence: tuple[Evidence, ...] = Field(default=(), max_length=MOST_EVIDENCE)
-    annotations: tuple[Annotation, ...] = Field(default=(), max_length=1_000)
-    created: AwareDatetime = Field(default_factory=_now)
-    changed: AwareDatetime = Field(default_factory=_now)
-    version: int = Field(default=1, ge=1)
-
-    @field_validator("claim")
-    @classmethod
-    def _says_something(cls, claim: str) -> str:
-        if not claim.strip():
-            raise ValueError("a claim says what holds, in words")
-        return claim.strip()
-
-    @field_validator("labels")
-    @classmethod
-    def _each_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(labels))
+    at: AwareDatetime = Field(default_factory=now)
 
     @model_validator(mode="after")
-    def _status_has_its_evidence(self) -> Finding:
-        reason = missing(self, self.status)
-        if reason:
-            raise ValueError(reason)
+    def _is_of_its_kind(self) -> Evidence:
+        n, cases = len(self.outcome.values), len(self.cases)
+        wrong = contradiction(self.outcome, self.measurement) if n == cases else f"{n} values of {cases} texts"
+        if wrong:
+            raise ValueError(wrong)
         return self

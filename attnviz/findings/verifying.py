@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from attnviz.errors import InputError
-from attnviz.findings.again import Again, Repeated, measure_again
+from attnviz.findings.again import Again, Repeated, measure_again, rests_on
+from attnviz.findings.finding import Finding
 from attnviz.findings.keeping import model_record
 from attnviz.findings.lines import of_lines
-from attnviz.findings.records import Finding, Outcome
+from attnviz.findings.records import Outcome
 from attnviz.models import Model
 
 MOST_BYTES = 512 << 20
@@ -109,6 +110,20 @@ def read_findings(path: str | Path, only: Sequence[str] = ()) -> list[Finding]:
         if not any(finding.id.startswith(name) for finding in found):
             raise InputError(f"{file.name} holds no finding whose id begins with {name!r:.40}.")
     return [finding for finding in found if not only or finding.id.startswith(tuple(only))]
+
+
+def check_counted(findings: Sequence[Finding], *, everything: bool = False) -> None:
+    """InputError where nothing would be counted: a test that can only pass is none.
+
+    everything   as of `verified`
+    """
+    if everything and not any(finding.evidence for finding in findings):
+        raise InputError("There is nothing to verify: nothing was measured of any of these findings.")
+    if not everything and all(rests_on(finding) is None for finding in findings):
+        raise InputError(
+            "There is nothing to verify: none of these findings is supported or refuted, and a hypothesis rests on "
+            "nothing yet. --all counts the evidence of hypotheses too."
+        )
 
 
 def verified(model: Model, findings: Sequence[Finding], *, everything: bool = False) -> Iterator[Verified]:

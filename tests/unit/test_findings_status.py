@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy import stats
 
 from attnviz import Model, findings
 from attnviz.errors import InputError
@@ -32,18 +34,9 @@ MODEL = ModelRecord(name="tiny")
 
 
 def outcome(mean: float = 0.8, half: float = 0.1, n: int = LEAST_CONTROLS, controls: float = 0.2) -> Outcome:
-    control = tuple(controls for _ in range(n))
-    ends = (0.0, controls) if n else (None, None)
-    return Outcome(
-        values=(mean,) * 3,
-        mean=mean,
-        low=mean - half,
-        high=mean + half,
-        control=control,
-        control_low=ends[0],
-        control_high=ends[1],
-        verdict="holds",
-    )
+    """Three values with this mean and, where no end of a share cuts it, an interval of this half width."""
+    values = mean + half * np.sqrt(3) / stats.t.ppf(0.975, 2) * np.array([-1, 0, 1])
+    return findings.summed_up(ASKED, values.tolist(), np.array([0.0] + [controls] * (n - 1))[:n])
 
 
 def evidence(
@@ -103,7 +96,7 @@ def test_a_finding_is_supported_by_what_was_planned_and_measured_elsewhere() -> 
     [
         evidence(outcome(), at=NOW - timedelta(seconds=1)),
         evidence(outcome(), asked=ASKED.model_copy(update={"heads": (HeadAt(layer=1, head=3),)})),
-        evidence(outcome(), cases=CASES[:2]),
+        evidence(findings.summed_up(ASKED, [0.8, 0.8], np.full(20, 0.2)), cases=CASES[:2]),
         evidence(outcome(n=0)),
     ],
     ids=["before the plan", "of another head", "on other texts", "without a control"],
@@ -167,13 +160,15 @@ def test_no_record_can_claim_a_status_that_its_figures_do_not_give(
     one = evidence(made, NOW + timedelta(seconds=late)).model_copy(update={"planned": planned})
     texts = {"text": CASES[0].text} if own_text else {}
     wanted = "holds" if status == "supported" else "fails"
-    earned = planned and late >= 0 and n >= LEAST_CONTROLS and not own_text and judged(made, PLAN) == wanted
-    record = {"plan": PLAN, "evidence": (one,), "seen": Seen(texts=texts), "status": status}
-    if earned:
-        assert finding(**record).status == status
-    else:
-        with pytest.raises(ValidationError):
-            finding(**record)
+    fits = late >= 0 and verdict == judged(made, PLAN) if planned else verdict == "open"
+    earned = planned and fits and n >= LEAST_CONTROLS and not own_text and verdict == wanted
+    record = {"plan": PLAN, "evidence": (one,), "seen": Seen(texts=texts)}
+    for asked, may in ((status, earned), ("hypothesis", fits)):
+        if may:
+            assert finding(**record, status=asked).status == asked
+        else:
+            with pytest.raises(ValidationError):
+                finding(**record, status=asked)
 
 
 def test_a_finding_holds_no_more_than_it_can() -> None:
@@ -204,7 +199,8 @@ def test_evidence_is_measured_again_by_the_rule_that_fits_it(minilm: Model) -> N
     single = Evidence(
         measurement=asked, cases=cases[:1], outcome=findings.measure(minilm, asked, cases[:1]), model=MODEL
     )
-    moved = single.model_copy(update={"outcome": single.outcome.model_copy(update={"mean": single.outcome.mean + 0.1})})
+    other = findings.summed_up(asked, [single.outcome.mean + 0.1], np.array(single.outcome.control))
+    moved = single.model_copy(update={"outcome": other})
     gone = single.model_copy(update={"cases": (cases[0].model_copy(update={"key": "cow"}),)})
     held = stated
     for one in (by_plan, single, moved, gone):

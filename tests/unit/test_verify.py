@@ -102,8 +102,8 @@ def test_only_some_findings_and_all_evidence(exported: Path, cut: Path, capsys: 
     strong, weak, guess = findings.of_lines(exported.read_text("utf-8"))
     assert main(["verify", str(exported), "--model", str(cut), "--device", "cpu", "--only", weak.id[:12]]) == 0
     assert strong.id[:8] not in capsys.readouterr().out
-    assert main(["verify", str(exported), "--model", "dates", "--device", "cpu", "--only", guess.id]) == 0
-    assert "No finding is counted." in capsys.readouterr().out
+    assert main(["verify", str(exported), "--model", "no/such model", "--only", guess.id]) == 2
+    assert "nothing to verify: none of these findings is supported or refuted" in capsys.readouterr().err
     assert main(["verify", str(exported), "--model", "dates", "--device", "cpu", "--only", guess.id, "--all"]) == 0
     assert "1 of 1 counted" in capsys.readouterr().out
 
@@ -144,3 +144,19 @@ def test_a_status_that_was_written_into_the_file_is_refused(exported: Path, tmp_
         row["evidence"][0]["outcome"]["verdict"] = "holds"
         forged.write_text(json.dumps({**row, **change}), "utf-8")
         assert main(["verify", str(forged), "--model", "dates"]) == 2
+
+
+def test_a_file_of_guesses_is_no_test(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "guesses.jsonl"
+    guess = findings.of_lines(exported.read_text("utf-8"))[2]
+    for one, options, said in ((guess, [], "--all counts"), (_bare(guess), ["--all"], "nothing was measured")):
+        file.write_text(findings.to_lines([one]), "utf-8")
+        assert main(["verify", str(file), "--model", "dates", *options]) == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["verify", "--help"])
+    assert "no finding is counted" in capsys.readouterr().out
+
+
+def _bare(one: Finding) -> Finding:
+    return one.model_copy(update={"evidence": ()})

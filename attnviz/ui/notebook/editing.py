@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 import streamlit as st
-from pydantic import ValidationError
 
-from attnviz.errors import AttnvizError, Conflict, InputError
-from attnviz.findings import LABELS, Finding
-from attnviz.findings.lines import plain
+from attnviz.errors import AttnvizError, Conflict
+from attnviz.findings import LABELS, Finding, reworded
 from attnviz.ui import say
 from attnviz.ui.notebook.shelf import by, complained, save, store, tell
 from attnviz.ui.notebook.typed import heads_of
@@ -39,6 +36,11 @@ def edit_form(one: Finding, *, mine: bool) -> None:
             st.multiselect("Labels", LABELS, key="notebook-edit-labels", accept_new_options=True)
             st.slider("Confidence", 0, 100, key="notebook-edit-confidence", format="%d%%")
         st.form_submit_button("Save", type="primary", on_click=_save, args=(mine,), icon=":material/save:")
+        say.caption(
+            f"It is {one.status} as it is worded: with another claim, or other heads, it is a hypothesis again."
+            if one.status != "hypothesis"
+            else ""
+        )
     _conflict(one, mine)
 
 
@@ -84,13 +86,6 @@ def _typed(base: Finding, mine: bool) -> dict[str, Any]:
     return changed
 
 
-def _changed(one: Finding, changes: Mapping[str, Any]) -> Finding:
-    try:
-        return Finding(**{**dict(one), **changes})
-    except ValidationError as error:
-        raise InputError(f"This cannot be saved yet: {plain(error)}") from error
-
-
 def _save(mine: bool) -> None:
     """For callbacks: keep what was typed; on a conflict all of it stays in the form."""
     base: Finding = st.session_state[_BASE]
@@ -99,19 +94,22 @@ def _save(mine: bool) -> None:
         if not changes:
             tell("Nothing was changed.")
             return
-        new = _changed(base, changes)
+        new = reworded(base, changes)
         try:
-            kept = store().save(new, by=by())
+            kept = store().save(new, by=by(), base=base.version)
         except Conflict as met:
             st.session_state[_MET] = Conflict(str(met), theirs=met.theirs, by=met.by, at=met.at)
             return
-        _saved(kept)
+        st.session_state.pop(_MET, None)
+        st.session_state[_BASE] = kept
+        tell(f"Saved.{_lost(base, kept)}")
 
 
-def _saved(kept: Finding) -> None:
-    st.session_state.pop(_MET, None)
-    st.session_state[_BASE] = kept
-    tell("Saved.")
+def _lost(before: Finding, after: Finding) -> str:
+    """What became of the status, where it is another."""
+    if before.status == after.status:
+        return ""
+    return f" It was {before.status}, and these words were not: it is a {after.status} again. Weigh it anew."
 
 
 def _conflict(one: Finding, mine: bool) -> None:
@@ -125,7 +123,7 @@ def _conflict(one: Finding, mine: bool) -> None:
     if theirs is None:
         return
     try:
-        ours = _shown(_changed(base, _typed(base, mine)))
+        ours = _shown(reworded(base, _typed(base, mine)))
     except AttnvizError as error:
         say.problem(error)
         return
@@ -145,8 +143,8 @@ def _conflict(one: Finding, mine: bool) -> None:
 def _over(one: Finding, mine: bool) -> None:
     with complained():
         base: Finding = st.session_state[_BASE]
-        new = _changed(one, _typed(base, mine))
-        if save(new, one, "Saved over it."):
+        new = reworded(one, _typed(base, mine))
+        if save(new, one, f"Saved over it.{_lost(one, new)}"):
             st.session_state.pop(_BASE)
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from attnviz.errors import InputError
 from attnviz.findings import DETECTED, KINDS, METRICS, Case, Finding, Measurement, Plan, planned
+from attnviz.findings.judging import known_to
 from attnviz.findings.lines import plain
 from attnviz.findings.records import MOST_CONTROLS, Direction, How, Kind
 from attnviz.flow import METHODS
@@ -69,11 +70,11 @@ def plan_shown(one: Finding) -> None:
         st.markdown(f"Refuted by: {say.plain(plan.refuted_by)}")
     say.caption(
         f"Said {plan.stated:%d %B %Y at %H:%M} UTC, before it was measured, on {len(plan.cases)} "
-        f"text{'s' * (len(plan.cases) != 1)}. Control: {CONTROLS[asked.kind]}. It holds where the whole interval lies "
+        f"text{'s' * (len(plan.cases) != 1)}. Control: {controls_words(asked)}. It holds where the whole interval lies "
         f"{plan.direction} the bound and the mean beyond the control; no farther than the control refutes it.",
         "" if len(plan.cases) >= _LEAST else "Fewer than three texts have no interval, so nothing can come of it.",
-        "One of the texts is the one that the finding was seen on, so this measurement cannot count."
-        if {case.text for case in plan.cases} & set(one.seen.texts.values())
+        "One of the texts is one that the finding was seen on, so this measurement cannot count."
+        if any(map(known_to(one), (case.text for case in plan.cases)))
         else "",
     )
     with st.expander(f"The {len(plan.cases)} texts"):
@@ -85,7 +86,14 @@ def measured_words(asked: Measurement) -> str:
     heads = heads_words(asked.heads)
     what = f" ({asked.what})" if asked.what else ""
     how = f", {HOW_TITLES[asked.how].lower()}" if asked.kind == "ablation" else ""
-    return f"{KIND_TITLES[asked.kind].partition(':')[0]}{what}{f' of {heads}' if heads else ''}{how}"
+    n = len(asked.references)
+    over = f" over {n} reference text{'s' * (n != 1)}" if n else ""
+    return f"{KIND_TITLES[asked.kind].partition(':')[0]}{what}{f' of {heads}' if heads else ''}{how}{over}"
+
+
+def controls_words(asked: Measurement) -> str:
+    """What it is compared with, in words."""
+    return "as many random heads, of any layer" if asked.anywhere else CONTROLS[asked.kind]
 
 
 def cases_frame(cases: Sequence[Case]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
@@ -10,13 +11,15 @@ import pandas as pd
 import streamlit as st
 
 from attnviz import findings
-from attnviz.errors import AttnvizError, Conflict
+from attnviz.errors import AttnvizError, Conflict, InputError
 from attnviz.figures.evidence import evidence_dots
 from attnviz.findings import (
     STATUSES,
     Again,
+    Case,
     Evidence,
     Finding,
+    Measurement,
     Outcome,
     Repeated,
     attach,
@@ -26,6 +29,7 @@ from attnviz.findings import (
 )
 from attnviz.findings.records import Verdict
 from attnviz.models import Model
+from attnviz.settings import settings
 from attnviz.ui import say, work
 from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.jobs import Job
@@ -123,8 +127,7 @@ def _measure_planned(model: Model, name: str, one: Finding) -> None:
 
     def measure(job: Job) -> tuple[Outcome, findings.ModelRecord]:
         job.report("reading the texts", 0.0)
-        for case in plan.cases:
-            work.check_length(model, case.text, False)
+        _check_lengths(model, plan.measurement, plan.cases)
         outcome = findings.measure(model, plan.measurement, plan.cases, plan=plan, progress=job.step)
         return outcome, findings.model_record(model)
 
@@ -155,11 +158,36 @@ def _measure_planned(model: Model, name: str, one: Finding) -> None:
 
 def _measured_again(model: Model, name: str, one: Finding) -> Repeated:
     def measure(job: Job) -> Repeated:
+        job.report("reading the texts", 0.0)
+        for part in one.evidence:
+            _check_lengths(model, part.measurement, part.cases)
         job.report("measuring again", 0.0)
         return findings.measure_again(model, one, progress=job.step)
 
     key = ("finding-again", name, one.id, one.version)
     return cast(Repeated, work.finished(key, "Measuring again", measure, stopped="Stopped. What was found stays."))
+
+
+def _check_lengths(model: Model, asked: Measurement, cases: Sequence[Case]) -> None:
+    """Raise for what is longer than this app takes, naming it; what cannot be read is told when it is measured."""
+    parts = ("text", "target", "donor")
+    given = [(f"the {name} of case {n}", getattr(case, name)) for n, case in enumerate(cases, 1) for name in parts]
+    given += [(f"reference text {n}", text) for n, text in enumerate(asked.references, 1)]
+    for name, text in given:
+        if not text or (len(text) <= settings().max_chars and not _readable(model, text)):
+            continue
+        try:
+            work.check_length(model, text, False)
+        except InputError as error:
+            raise type(error)(f"{measured_words(asked)}, {name}: {error}") from error
+
+
+def _readable(model: Model, text: str) -> bool:
+    try:
+        model.encode(text)
+    except InputError:
+        return False
+    return True
 
 
 def again_table(one: Finding) -> None:
