@@ -4,19 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check audit clean
+.PHONY: run test check lint audit clean
 
 run: $(VENV)/.installed
 	$(BIN)/streamlit run app.py
 
-# The browser comes while the code is read: one waits for the network, the other for the processor.
+# Packages are looked up and the browser comes while the code is read: two wait for the network, one for the processor.
 test:
-	$(MAKE) --jobs=2 check $(VENV)/.browser
+	$(MAKE) --jobs=3 check $(VENV)/.browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal tests/unit tests/app
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile tests/browser
-	OMP_NUM_THREADS=2 $(BIN)/pytest tests/load
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile tests/browser tests/load
 
-check: $(VENV)/.installed-dev
+check: lint audit
+
+lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -11,6 +11,7 @@ import streamlit as st
 
 from attnviz import export
 from attnviz.ui import say
+from attnviz.ui.lent import lent
 
 MOST_ROWS = 1_000_000  # spreadsheets end at 1,048,576 rows, and JSON of more is hundreds of megabytes
 _TITLES = {"html": "HTML", "csv": "CSV", "json": "JSON", "parquet": "Parquet"}
@@ -57,7 +58,7 @@ def export_bar(
             for ending, (kind, make) in files.items():
                 st.download_button(
                     _TITLES[ending],
-                    make,
+                    lent(f"{key or stem}-{ending}", make),
                     file_name=f"{stem}.{ending}",
                     mime=kind,
                     on_click="ignore",

@@ -64,12 +64,17 @@ def measured(model: Model, key: str, chosen: Selection, *, site: str | None = No
     name = corpus.run_key(model, site=site, sinks=sinks)
     if shelf().done(key, name) < shelf().about(key).n:
         work.finished(
-            ("corpus", key, name),
+            of_run(key, name),
             "Measuring every head",
             lambda job: measure(job, model, key, site=site, sinks=sinks),
             stopped="Stopped. What was measured is kept: go on.",
         )
     return name
+
+
+def of_run(key: str, run: str) -> tuple[str, str, str]:
+    """The key of the job that measures a run of a corpus: whoever asks for it, on any page, waits for the same one."""
+    return "corpus", key, run
 
 
 class _Enough(Exception):

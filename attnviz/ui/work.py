@@ -187,7 +187,8 @@ def finished(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any], 
             bar = st.progress(0.0, _progress_words(title, job))
             st.button(
                 "Cancel",
-                on_click=mine.cancel,
+                on_click=_cancel,
+                args=(key,),
                 key=f"cancel-{key[0]}-{digest(repr(key))[:8]}",
                 icon=":material/stop_circle:",
             )
@@ -206,6 +207,13 @@ def finished(key: tuple[Hashable, ...], title: str, work: Callable[[Job], Any], 
         # Without its traceback: the frames there may hold a model that was refused.
         failed[key] = type(error)(str(error))
         _stop(key, failed, stopped)
+
+
+def _cancel(key: tuple[Hashable, ...]) -> None:
+    """For callbacks, which hold no job: its result would stay with a session that has gone."""
+    mine: Joined | None = st.session_state.get(_JOBS, {}).get(key)
+    if mine is not None:
+        mine.cancel()
 
 
 def _model_of(key: tuple[Hashable, ...]) -> str | None:

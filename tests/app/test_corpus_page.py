@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,7 @@ from attnviz.corpus import Item, Shelf, run_key
 from attnviz.errors import Cancelled
 from attnviz.ui import measuring
 from attnviz.ui.corpus import running
-from attnviz.ui.jobs import Job
+from attnviz.ui.jobs import Job, Joined, shared
 from attnviz.view import Sinks
 from pages import assert_fine, params, press, words_of
 
@@ -58,13 +59,16 @@ def test_a_short_rest_is_measured_without_a_press(
 def test_a_short_rest_that_was_stopped_waits(
     shelf: Shelf, minilm: attnviz.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Stopped(Job):
-        def wait(self, seconds: float) -> bool:
-            self.cancel()
-            return False
+    asked = []
+
+    def stopped(of: tuple[str, ...], run: Callable[[Job], None]) -> Joined:
+        asked.append(of)
+        joined = shared(of, run)
+        joined.cancel()
+        return joined
 
     monkeypatch.setattr(running, "BRIEF_SECONDS", 1e9)
-    monkeypatch.setattr(running, "Job", Stopped)
+    monkeypatch.setattr(running, "shared", stopped)
     key = shelf.add([Item(f"Owl {i} sat near the door of house {i}.") for i in range(100, 400)], "Owls")
     test = page(corpus=key)
     for _ in range(2):
@@ -72,6 +76,8 @@ def test_a_short_rest_that_was_stopped_waits(
         assert "of 300 texts done" in said(test)
         assert "Resume" in [button.label for button in test.button]
         test.run()
+    # The key of the Heads page's job, too: who asks for the same waits for the same one, and holds no turn meanwhile.
+    assert asked == [measuring.of_run(key, run_key(minilm, sinks=Sinks(kinds=("first",))))]
 
 
 def test_pasted_texts_are_taken_and_what_is_left_out_is_said() -> None:

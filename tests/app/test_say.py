@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from attnviz.ui.say import plain
 
+TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 SPECIAL = set("\\`*_{}[]()#+-.!|~<>$:&\"'=/^@")
 
 
@@ -16,7 +17,12 @@ def unescaped(text: str) -> str:
     return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)
 
 
-@given(st.text(max_size=80))
+@pytest.mark.parametrize("code", [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+def test_what_reorders_the_words_around_it_is_written_out(code: int) -> None:
+    assert unescaped(plain(f"a{chr(code)}b")) == f"a⟨U+{code:04X}⟩b"
+
+
+@given(st.text(max_size=80).filter(lambda text: not TURNING.search(text)))
 @example("\\")
 @example("\\\\*a*")
 @example("a\nb\n\n# c")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-from driving import Tab
+from driving import FIRST_PICTURE, Tab
 from numpy.typing import NDArray
 from playwright.sync_api import Frame, Locator, Page, expect
 
@@ -77,6 +77,24 @@ class AllHeads(Tab):
     def kept(self, kind: str, path: Path) -> Path:
         self.settled()
         return self.saved(self.root.get_by_role("button", name=f"Save this picture as {kind}"), path)
+
+
+class Ablation(Tab):
+    """The Ablation page in one browser tab."""
+
+    PATH, TITLE = "ablation", "Ablation"
+    DONE = (".st-key-ablation-metric",)
+
+    def __init__(self, page: Page, url: str) -> None:
+        super().__init__(page, url)
+        self.grid = self.matrix("ablation-grid")
+
+    def swept(self) -> Ablation:
+        """Wait until every head was measured."""
+        expect(self.noted("Unedited copies differ")).to_be_visible(timeout=FIRST_PICTURE)
+        cancel = self.page.locator(".st-key-ablation-cancel")  # a stale one too: it comes back while the sweep goes on
+        expect(cancel).to_have_count(0, timeout=FIRST_PICTURE)
+        return self.settled()
 
 
 class Lines(Tab):

@@ -6,30 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from conftest import NewExplore, NewTab
-from driving import FIRST_PICTURE, Tab
-from playwright.sync_api import Page, expect
+from driving import FIRST_PICTURE
+from playwright.sync_api import expect
+from tabs import Ablation
 
 SHORT = "Mary gave a pen to"
 HOSTILE = '</script><img src=x onerror="window.__pwned=1"> 7 *b* $x$ <svg/onload=window.__pwned=1>'
 EDITED = re.compile("Edited run: L\\d+H\\d")
-
-
-class Ablation(Tab):
-    """The Ablation page in one browser tab."""
-
-    PATH, TITLE = "ablation", "Ablation"
-    DONE = (".st-key-ablation-metric",)
-
-    def __init__(self, page: Page, url: str) -> None:
-        super().__init__(page, url)
-        self.grid = self.matrix("ablation-grid")
-
-    def swept(self) -> "Ablation":
-        """Wait until every head was measured."""
-        expect(self.noted("Unedited copies differ")).to_be_visible(timeout=FIRST_PICTURE)
-        cancel = self.page.locator(".st-key-ablation-cancel")  # a stale one too: it comes back while the sweep goes on
-        expect(cancel).to_have_count(0, timeout=FIRST_PICTURE)
-        return self.settled()
 
 
 def test_from_the_strongest_head_to_its_text_its_maps_its_controls_and_a_file(

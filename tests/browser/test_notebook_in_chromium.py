@@ -5,18 +5,26 @@ import re
 from pathlib import Path
 
 from conftest import NewTab
-from driving import FIRST_PICTURE, Explore, Tab
+from driving import FIRST_PICTURE, Tab
 from playwright.sync_api import expect
 from serving import running_app
+from tabs import Ablation
 
-CLAIM = 'L0H2 attends to the token before <img src=x onerror="window.__pwned=1">'
-TEXT = "Mary and John went to the store."
-OTHERS = (
-    "The keeper painted the door red.",
-    "Nobody came home before the rain.",
-    "A dog slept under our old table.",
-    "She bought bread at the harbour.",
-)
+CLAIM = 'Without L23H3 the name is lost <img src=x onerror="window.__pwned=1">'
+PEOPLE = (("Mary", "John"), ("Anna", "Peter"), ("Laura", "Paul"), ("Sarah", "David"), ("Emma", "James"))
+PLACES = (("store", "drink"), ("park", "flower"), ("school", "book"), ("office", "letter"), ("garden", "spade"))
+
+
+TEXT = "When Mary and John went to the store, John gave a drink to"
+OTHERS = [  # for the plan: the same with other names, each with a donor in which the other one gives
+    {
+        "text": f"When {one} and {two} went to the {place}, {two} gave a {thing} to",
+        "donor": f"When {one} and {two} went to the {place}, {one} gave a {thing} to",
+        "answer": f" {one}",
+        "foil": f" {two}",
+    }
+    for (one, two), (place, thing) in list(zip(PEOPLE, PLACES, strict=True))[1:]
+]
 
 
 class Notebook(Tab):
@@ -51,29 +59,34 @@ class Notebook(Tab):
 
 
 def test_a_finding_is_supported_carried_away_and_restored(tab: NewTab, app_url: str, tmp_path: Path) -> None:
-    explore = Explore(tab(app_url), app_url)
-    explore.open(model="minilm", layer=0, head=2, with_text=TEXT)
-    page = explore.page
-    page.get_by_role("button", name="Keep this").click()
-    expect(explore.button("Keep it")).to_be_visible()
-    explore.settled()
-    explore.keyed("keep-explore-claim").locator("textarea").fill(CLAIM)
-    explore.button("Keep it").click()
-    explore.button("Open it").click()
-    book = explore.arrived(Notebook)
+    lab = Ablation(tab(app_url), app_url).open(model="smollm2", heads="L23H3", layer=23, head=3, with_text=TEXT)
+    expect(lab.button("Try every method and random heads")).to_be_visible(timeout=FIRST_PICTURE)
+    lab.settled().button("Try every method and random heads").click()
+    expect(lab.says("A set is called important only where")).to_be_visible(timeout=FIRST_PICTURE)
+    lab.settled()
+    page = lab.page
+    lab.keyed("keep-ablated-popover").get_by_role("button", name="Keep this").click()
+    expect(lab.button("Keep it")).to_be_visible()
+    lab.settled()
+    lab.keyed("keep-ablated-claim").locator("textarea").fill(CLAIM)
+    lab.button("Keep it").click()
+    lab.button("Open it").click()
+    book = lab.arrived(Notebook)
     expect(book.page.get_by_role("heading", name=CLAIM)).to_be_visible()
     expect(book.keyed("notebook-figure").locator(".main-svg").first).to_be_visible()
+    expect(book.noted("Beside the plan: it decides nothing").first).to_be_visible()  # seen before it was planned
     expect(book.button("Mark supported")).to_be_disabled()
 
     page.get_by_text("Plan a measurement").click()
-    book.choose("notebook-plan-kind", "detector")
-    book.type_in("notebook-plan-texts", "\n".join(OTHERS))
-    book.type_in("notebook-plan-bound", "0.5")
+    book.choose("notebook-plan-kind", "Ablation")
+    book.type_in("notebook-plan-texts", "\n".join(map(json.dumps, OTHERS)))
+    book.choose("notebook-plan-direction", "below")
+    book.type_in("notebook-plan-bound", "-0.5")
     book.button("State this plan").click()
     expect(book.noted("before it was measured, on 4 texts")).to_be_visible()
     book.settled()
     book.button("Measure as planned").click()
-    expect(book.noted("As planned: As expected, and beyond the control")).to_be_visible()
+    expect(book.noted("As planned: As expected, and beyond the control")).to_be_visible(timeout=FIRST_PICTURE)
     book.settled()
     book.button("Mark supported").click()
     expect(book.button("Mark hypothesis")).to_be_visible()
@@ -83,8 +96,11 @@ def test_a_finding_is_supported_carried_away_and_restored(tab: NewTab, app_url: 
     file = tmp_path / "findings.jsonl"
     download.value.save_as(file)
     (line,) = file.read_text("utf-8").splitlines()
-    assert (json.loads(line)["claim"], json.loads(line)["status"]) == (CLAIM, "supported")
-    assert explore.params()["text"] not in line
+    kept = json.loads(line)
+    assert (kept["claim"], kept["status"]) == (CLAIM, "supported")
+    assert [one["planned"] for one in kept["evidence"]] == [False] * (len(kept["evidence"]) - 1) + [True]
+    assert len(kept["evidence"]) > 1
+    assert lab.params()["text"] not in line
     assert page.evaluate("window.__pwned") is None
 
     with running_app(ATTNVIZ_DATA_DIR=str(tmp_path / "empty")) as elsewhere:
@@ -96,12 +112,12 @@ def test_a_finding_is_supported_carried_away_and_restored(tab: NewTab, app_url: 
         theirs.settled()
         theirs.button("Import").click()
         expect(theirs.says(re.compile("1 imported, 0 here already"))).to_be_visible()
-        theirs.settled().card("the token before")
+        theirs.settled().card("the name is lost")
         expect(theirs.noted("As planned: As expected, and beyond the control")).to_be_visible()
         expect(theirs.button("Mark hypothesis")).to_be_visible()  # so it is supported here too
         theirs.button("Restore this view").click()
-        restored = theirs.arrived(Explore)
-        expect(restored.text).to_have_value(TEXT, timeout=FIRST_PICTURE)
-        restored.wait_for_params(model="minilm", layer="0", head="2")
+        restored = theirs.arrived(Ablation)
+        restored.wait_for_params(model="smollm2", layer="23", head="3", heads="L23H3")
+        expect(restored.keyed("ablation-set").locator("input")).to_have_value("L23H3", timeout=FIRST_PICTURE)
         assert restored.page.evaluate("window.__pwned") is None
         restored.page.goto("about:blank")  # before its server ends

@@ -1,7 +1,7 @@
 """Many visitors at once, each with texts, heads and edits of its own, against what one alone sees.
 
-The server keeps no results for all (ATTNVIZ_TRACE_CACHE_BYTES=0) and a session keeps two traces, so a visitor who goes
-round three texts has one traced at every address.
+The server keeps few results for all (ATTNVIZ_TRACE_CACHE_BYTES holds two of these traces), and thirty visitors push
+each other's out, so that one who goes round three texts has one traced at nearly every address.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import psutil
 from visitor import Seen, Visitor
 
-SERVER = {"ATTNVIZ_TRACE_CACHE_BYTES": "0", "ATTNVIZ_WORK_WAITING": "200", "ATTNVIZ_LOG_LEVEL": "warning"}
+SERVER = {"ATTNVIZ_TRACE_CACHE_BYTES": str(16 << 20), "ATTNVIZ_WORK_WAITING": "200", "ATTNVIZ_LOG_LEVEL": "warning"}
 TRACE = ""  # the page whose addresses are timed: Explore
 _NOUNS = ("key", "cat", "lamp", "letter", "boat", "drum", "clock", "hat", "coin", "map")
 _PLACES = ("in the old house", "near the quiet river", "on the second floor", "behind the green door", "at the station")

@@ -14,8 +14,8 @@ import streamlit as st
 from attnviz.errors import AttnvizError
 from attnviz.ui import say, work
 from attnviz.ui.corpus.subject import Subject
-from attnviz.ui.jobs import Job
-from attnviz.ui.measuring import measure
+from attnviz.ui.jobs import Job, Joined, shared
+from attnviz.ui.measuring import measure, of_run
 from attnviz.ui.session import act
 
 _RUNNING, _PACE = "attnviz_corpus_running", "attnviz_corpus_pace"
@@ -35,7 +35,7 @@ def measuring(subject: Subject, *, which: str = "") -> Subject:
     if not subject.whole and subject.id not in _paces():
         _first_batch(subject)
         subject, running = subject.again(), _running()
-        idle, stopped = running is None or running[1].wait(0), _paces()[subject.id][1]
+        idle, stopped = running is None or running[1].job.wait(0), _paces()[subject.id][1]
         if idle and not stopped and not subject.whole and _seconds_left(subject) < BRIEF_SECONDS:
             _watch(_start(subject))
             subject = subject.again()
@@ -85,27 +85,28 @@ def _offer(subject: Subject, which: str) -> None:
         )
 
 
-def _start(subject: Subject) -> Job:
-    """The job that measures the rest, from now on the one of this session."""
+def _start(subject: Subject) -> Joined:
+    """The job that measures the rest, from now on the one of this session; another's, where one is under way."""
     model, key, site, sinks = subject.model, subject.known.key, subject.site, subject.sinks
-    job = Job(lambda job: measure(job, model, key, site=site, sinks=sinks))
+    job = shared(of_run(*subject.id), lambda job: measure(job, model, key, site=site, sinks=sinks))
     _paces()[subject.id] = _paces()[subject.id][0], True
     st.session_state[_RUNNING] = subject.id, job
     return job
 
 
-def _watch(job: Job) -> None:
+def _watch(mine: Joined) -> None:
     """Show a job until it is over or stopped, and forget it then."""
-    if not job.cancelled and not job.wait(0.1):
+    job = mine.job
+    if not mine.cancelled and not job.wait(0.1):
         place = st.empty()
         with place.container(border=True):
             bar = st.progress(0.0, "Measuring every head")
-            st.button("Cancel", on_click=job.cancel, key="corpus-cancel", icon=":material/stop_circle:")
-            while not job.wait(0.2) and not job.cancelled:
+            st.button("Cancel", on_click=mine.cancel, key="corpus-cancel", icon=":material/stop_circle:")
+            while not job.wait(0.2) and not mine.cancelled:
                 bar.progress(job.share, _words(job))
         place.empty()
     st.session_state.pop(_RUNNING, None)
-    if not job.cancelled:
+    if not mine.cancelled:
         try:
             job.result()
         except AttnvizError as error:
@@ -138,8 +139,8 @@ def _span(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _running() -> tuple[_Id, Job] | None:
-    found: tuple[_Id, Job] | None = st.session_state.get(_RUNNING)
+def _running() -> tuple[_Id, Joined] | None:
+    found: tuple[_Id, Joined] | None = st.session_state.get(_RUNNING)
     return found
 
 
