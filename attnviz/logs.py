@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import structlog
 
-from attnviz.settings import settings
+from attnviz.settings import last_part, settings
 
 Event = Literal["job started", "job ended", "job cancelled", "job failed", "job refused"]
 _FIELDS = frozenset({"model", "kind", "seconds", "waited_seconds", "tokens", "session", "error"})
@@ -26,18 +26,20 @@ def record(event: Event, **fields: str | float | None) -> None:
     model     a name; of a folder only its last part
     session   a hash
     error     the type of an error: its message may quote a text
+    raises    TypeError for any other field, whatever Python's options are
     """
     unknown = sorted(set(fields) - _FIELDS)
-    assert not unknown, unknown
+    if unknown:
+        raise TypeError(f"A line of the log has no {', '.join(unknown)}; it may have {', '.join(sorted(_FIELDS))}.")
     given = {name: round(x, 3) if isinstance(x, float) else x for name, x in fields.items() if x is not None}
     if "model" in given:
-        given["model"] = _short(str(given["model"]))
+        given["model"] = short(str(given["model"]))
     _logger().log(logging.WARNING if event in ("job failed", "job refused") else logging.INFO, event, **given)
 
 
-def _short(model: str) -> str:
+def short(model: str) -> str:
     """A Hub's name as it is, of a folder its last part: where it lies is the operator's business."""
-    return PurePath(model).name if model.startswith(("/", "~", ".")) or model.count("/") > 1 else model
+    return PurePath(model).name if model.count("/") > 1 else last_part(model)
 
 
 @cache

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import tomllib
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from attnviz.errors import InputError
@@ -61,6 +61,12 @@ class Settings(BaseSettings):
     data_dir: Path | None = Field(
         default=None, description="where corpora and their results are kept; None: the user's data folder"
     )
+    store_url: SecretStr | None = Field(
+        default=None,
+        description="the database of findings, as SQLAlchemy has it; None: SQLite in the data folder",
+    )
+    findings_each: int = Field(default=2_000, ge=1, description="findings that one person keeps, a guest too")
+    finding_bytes: int = Field(default=16 << 20, ge=1, description="one finding as JSON, with its picture and evidence")
     corpora_bytes: int = Field(
         default=4 << 30, ge=1 << 20, description="corpora and results kept; the least recently used corpora are let go"
     )
@@ -131,14 +137,22 @@ def settings() -> Settings:
 
 
 def shown(name: str, value: object) -> str:
-    """A setting's value as people may see it: what is secret is masked, and so is a password in an address."""
+    """A setting's value as people may see it: what is secret is masked, and so is a password in an address.
+
+    Of a folder only its last part is told: where it lies is the operator's business.
+    """
     if value is None:
         return ""
-    if any(word in name.lower().split("_") for word in _SECRET):
+    if isinstance(value, SecretStr) or any(word in name.lower().split("_") for word in _SECRET):
         return _MASK
     if isinstance(value, tuple):
         return ", ".join(shown(name, part) for part in value)
-    return without_password(str(value))
+    return last_part(without_password(str(value)))
+
+
+def last_part(name: str) -> str:
+    """Of a folder of this machine its last part; any other name as it is."""
+    return PurePath(name).name or name if name.startswith(("/", "~", ".")) else name
 
 
 def without_password(address: str) -> str:

@@ -10,7 +10,7 @@ from attnviz.ui.atlas.finding import atlas_of
 from attnviz.ui.atlas.showing import atlas_map_view, head_view
 from attnviz.ui.heads import asking
 from attnviz.ui.notebook.restoring import go
-from attnviz.ui.notebook.shelf import by, messages
+from attnviz.ui.notebook.shelf import messages
 from attnviz.ui.page import open_page
 from attnviz.ui.views import site_picker
 
@@ -31,7 +31,7 @@ try:
     atlas = atlas_of(ask)
     left, right = st.columns([2, 3], gap="medium")
     with left:
-        atlas_map_view(ask, atlas, by())
+        atlas_map_view(ask, atlas)
     with right:
         head_view(ask, atlas)
 except AttnvizError as error:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from attnviz.errors import AttnvizError, InputError
 from attnviz.ui import say
-from attnviz.ui.notebook.carrying import export_buttons, import_form
+from attnviz.ui.notebook.carrying import export_buttons, import_form, report_buttons
 from attnviz.ui.notebook.keeping import keep_what_is_shown
 from attnviz.ui.notebook.labelling import agreement
 from attnviz.ui.notebook.listing import findings_list
@@ -14,7 +14,7 @@ from attnviz.ui.notebook.opened import finding_view
 from attnviz.ui.notebook.restoring import go
 from attnviz.ui.notebook.shelf import by, messages, open_finding, opened, store
 from attnviz.ui.page import from_the_front_door
-from attnviz.ui.person import is_known, person_control
+from attnviz.ui.person import how_to_be_known, is_known, person_control
 from attnviz.ui.session import page, selection, show, take_notes
 from attnviz.ui.texts import first_text
 
@@ -27,7 +27,9 @@ st.html(f'<h1 class="attnviz-title">{html.escape("What was found, and does it ho
 with st.sidebar:
     person_control()
     if not is_known():
-        say.caption("You are a guest here: what you keep is yours until you leave. Type a name to find it again.")
+        say.caption(
+            "You are a guest here: what you keep is yours until you leave.", f"To find it again, {how_to_be_known()}."
+        )
 say.notes(take_notes())
 messages()
 try:
@@ -42,11 +44,12 @@ try:
         with st.container(key="notebook-finding"):
             finding_view(one)
     else:
-        findings_list()
+        asked = findings_list()
         st.divider()
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             keep_what_is_shown()
             export_buttons()
+            report_buttons(asked)
         import_form()
         agreement()
 except AttnvizError as error:

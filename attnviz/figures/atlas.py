@@ -15,6 +15,7 @@ from attnviz.figures.drawing import NO_VALUE, axes, framed
 from attnviz.figures.labels import plain
 from attnviz.figures.palette import Palette, Theme, colorscale
 from attnviz.findings import Finding, HeadAt
+from attnviz.store import Brief, brief_of
 
 Pair = tuple[int, int]
 _MOST_TOLD = 4  # labels in a cell's hover
@@ -25,11 +26,11 @@ _MOST_ROWS = 48  # layers of a figure with its cells square
 class Known:
     """What stands about one head.
 
-    findings   that name it, or an edge of it, the last changed first
+    findings   in brief, that name it, or an edge of it, the last changed first
     labels     that somebody gave these, the most frequent first
     """
 
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Brief, ...] = ()
     labels: tuple[str, ...] = field(default=())
 
     @property
@@ -38,14 +39,16 @@ class Known:
         return max((one.confidence for one in self.findings if one.status != "refuted"), default=0.0)
 
 
-def known_of(findings: Iterable[Finding], *, site: str | None = None) -> dict[Pair, Known]:
+def known_of(findings: Iterable[Finding | Brief], *, site: str | None = None) -> dict[Pair, Known]:
     """Findings by (layer, head).
 
-    site   whose heads are meant; None where the model has one. A finding that names no site counts at every one
+    findings   whole, or in brief as `Store.briefs` gives them
+    site       whose heads are meant; None where the model has one. A finding that names no site counts at every one
     """
-    found: dict[Pair, list[Finding]] = {}
-    for one in findings:
-        named = [*one.heads, *(edge.head for edge in one.edges if edge.head is not None)]
+    found: dict[Pair, list[Brief]] = {}
+    for each in findings:
+        one = brief_of(each) if isinstance(each, Finding) else each
+        named = (*one.heads, *one.at_edges)
         for pair in dict.fromkeys((head.layer, head.head) for head in named if _at(head, site)):
             found.setdefault(pair, []).append(one)
     return {pair: Known(tuple(several), _labels(several)) for pair, several in found.items()}
@@ -151,9 +154,9 @@ def _inside(known: Mapping[Pair, Known], shape: tuple[int, int]) -> list[tuple[P
     return [(pair, one) for pair, one in known.items() if pair[0] < shape[0] and pair[1] < shape[1]]
 
 
-def _labels(findings: Sequence[Finding]) -> tuple[str, ...]:
+def _labels(findings: Sequence[Brief]) -> tuple[str, ...]:
     given: dict[str, int] = {}
     for one in findings:
-        for label in {*one.labels, *(label for note in one.annotations for label in note.labels)}:
+        for label in {*one.labels, *one.given}:
             given[label] = given.get(label, 0) + 1
     return tuple(sorted(given, key=lambda label: (-given[label], label)))

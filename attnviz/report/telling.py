@@ -9,7 +9,7 @@ from functools import partial
 
 from attnviz.ablation.asked import IN_WORDS
 from attnviz.errors import InputError
-from attnviz.findings import Case, EdgeAt, Evidence, Finding, ModelRecord, Plan
+from attnviz.findings import Case, EdgeAt, Evidence, Finding, ModelRecord, Plan, counted, rests_on
 from attnviz.report.blocks import Block, Code, Facts, Heading, Picture, Prose, Quoted, Table, shown
 from attnviz.report.drawing import each_text, evidence_picture, safe_figure, title_of, values_of
 from attnviz.report.scripts import CLOSE, measurement_script
@@ -106,7 +106,7 @@ def _finding(number: int, finding: Finding) -> Iterator[Block]:
     if finding.annotations:
         rows = [
             (
-                _person(one.by, finding),
+                _person(one.by, finding) + (f", brought by {_person(one.brought_by, finding)}" * bool(one.brought_by)),
                 ", ".join(one.labels) or "none fits",
                 "" if one.confidence is None else f"{one.confidence:.0%}",
             )
@@ -181,13 +181,15 @@ def _evidence(at: int, evidence: Evidence, finding: Finding) -> Iterator[Block]:
     if outcome.control_low is not None and outcome.control_high is not None:
         band = f"{outcome.control_low:.4g} to {outcome.control_high:.4g}{unit}"
     rows = [
-        ("counts", "as the planned measurement" if evidence.planned else "beside the plan: no status rests on it"),
+        ("counts", _counts(evidence, finding)),
         ("verdict", VERDICT_WORDS[outcome.verdict] if plan is not None else VERDICT_WORDS["open"]),
         ("mean", f"{outcome.mean:.4g}{unit}"),
         ("interval", interval),
         ("control", ": ".join(part for part in (band, outcome.controls) if part)),
         ("heads", _some([str(head) for head in asked.heads])),
         ("heads are", IN_WORDS[asked.how] if asked.kind == "ablation" else ""),
+        ("the mean is over", f"{len(asked.references)} texts, which the lines below hold" if asked.references else ""),
+        ("random heads are", "of all layers" if asked.anywhere else ""),
         ("seed", f"{asked.seed}, {asked.n_controls} controls asked for"),
         ("measured", f"{evidence.at:%Y-%m-%d %H:%M %Z}, {outcome.seconds:.1f} s"),
         ("by", _person(evidence.by, finding)),
@@ -205,6 +207,17 @@ def _evidence(at: int, evidence: Evidence, finding: Finding) -> Iterator[Block]:
         f"Python that measures this again, and fails where a number is not the same to {CLOSE:g}",
         measurement_script(evidence, plan),
     )
+
+
+def _counts(evidence: Evidence, finding: Finding) -> str:
+    """Whether the status rests on it, by the rule that `verify` counts by, whatever a record says of itself."""
+    if evidence is rests_on(finding):
+        return "the status rests on it: the last measurement as it was planned"
+    if any(one is evidence for one in counted(finding)):
+        return "as it was planned; no status rests on it now"
+    if evidence.planned:
+        return "no status rests on it: no control, a text that was seen before, or one that could not be measured"
+    return "beside the plan: no status rests on it"
 
 
 def _cases(cases: Sequence[Case], evidence: Evidence | None) -> Table:

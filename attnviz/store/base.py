@@ -10,14 +10,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from attnviz.errors import InputError
+from attnviz.findings import Finding
 from attnviz.store import opening, rows, tables
 
 
 class Base:
     """A database and a folder for arrays; no connection is held between calls."""
 
-    def __init__(self, engine: sa.Engine, folder: Path, *, most_array_bytes: int) -> None:
+    def __init__(
+        self, engine: sa.Engine, folder: Path, *, most_array_bytes: int, findings_each: int, finding_bytes: int
+    ) -> None:
         self._engine, self._folder, self._most_array_bytes = engine, folder, most_array_bytes
+        self._findings_each, self._finding_bytes = findings_each, finding_bytes
         self._name = opening.name_of(engine.url)
 
     def __repr__(self) -> str:
@@ -42,6 +46,26 @@ class Base:
         if row.owner != by:
             raise InputError(f"Only {row.owner}, who keeps this finding here, can do that. Ask them, or save a copy.")
         return row
+
+    def _fitting(self, finding: Finding) -> Finding:
+        """The finding; InputError for one that is larger than this store keeps."""
+        size = len(finding.model_dump_json().encode())
+        if size > self._finding_bytes:
+            raise InputError(
+                f"This finding has {size:,} bytes, and at most {self._finding_bytes:,} are kept: leave out its "
+                "picture, or texts and evidence that are not needed."
+            )
+        return finding
+
+    def _make_room(self, db: sa.Connection, by: str, n: int) -> None:
+        """InputError where `by` would keep more than this store lets one person keep."""
+        here = sa.select(sa.func.count()).select_from(tables.findings).where(tables.findings.c.owner == by)
+        kept = db.execute(here).scalar_one()
+        if kept + n > self._findings_each:
+            raise InputError(
+                f"One person keeps at most {self._findings_each:,} findings here; you keep {kept:,}, and {n:,} would "
+                "be new. Export some and remove them, and then try again."
+            )
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:

@@ -46,19 +46,23 @@ class Carried(Base):
             query = sa.select(f.id, f.record).where(*where).order_by(f.changed, f.id)
             found = [rows.finding_of(row) for row in db.execute(query)]
             given = rows.annotations_of(db, [one.id for one in found])
-        whole = [one.model_copy(update={"annotations": tuple(given.get(one.id, ()))}) for one in found]
+        whole = [rows.with_annotations(one, given) for one in found]
         return exchange.to_csv(whole) if as_csv else to_lines(whole)
 
     def import_findings(self, data: str | bytes, *, by: str, as_csv: bool = False, name: str = "the file") -> Imported:
         """Findings of an export, all that are new or, where this raises, none; `by` owns them, their authors stay.
 
-        A finding that is here as it is in the file is left; one that is here otherwise is a conflict, and left too.
-        raises   InputError naming the line for what cannot be read
+        They are private to `by`, whatever the file says. A finding that is here as it is in the file, shared or not, is
+        left; one that is here otherwise is a conflict, and left too.
+        raises   InputError naming the line for what cannot be read; for a finding that is too large, or too many
         """
         by, found = rows.person(by), exchange.read(data, as_csv=as_csv, name=name)
-        ready = [(one, rows.checked(one.model_copy(update={"author": one.author or by}))) for one in found]
+        ready = [(one, self._ready(one, by)) for one in found]
         imported, same, conflicts = [], [], []
         with self._writing() as db:
+            f = tables.findings.c
+            here = db.execute(sa.select(f.id).where(f.id.in_([new.id for _, new in ready]))).all()
+            self._make_room(db, by, len(ready) - len(here))
             for one, new in ready:
                 row = self._row(db, new.id)
                 if row is None:
@@ -68,7 +72,7 @@ class Carried(Base):
                 elif not may_see(row, by):
                     conflicts.append(Conflict("This finding's id is taken here. Nothing was written.", mine=one))
                     continue
-                elif not rows.same(rows.finding_of(row), new):
+                elif not rows.same(rows.finding_of(row).model_copy(update={"shared": False}), new):
                     conflicts.append(rows.conflict(row, one, by=by))
                     continue
                 else:
@@ -76,6 +80,14 @@ class Carried(Base):
                 if row is None or row.owner == by:
                     self._bring(db, one, by)
         return Imported(tuple(imported), tuple(same), tuple(conflicts))
+
+    def _ready(self, one: Finding, by: str) -> Finding:
+        """As it is kept: private, and too large for nobody."""
+        private = one.model_copy(update={"author": one.author or by, "shared": False})
+        try:
+            return self._fitting(rows.checked(private))
+        except InputError as error:
+            raise InputError(f"Finding {one.id}: {error}") from error
 
     def _bring(self, db: sa.Connection, one: Finding, by: str) -> None:
         """The annotations of an imported finding, of those who have none here; each says who brought it."""

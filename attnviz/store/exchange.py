@@ -1,7 +1,8 @@
 """Findings as files: JSON Lines, and CSV that a spreadsheet opens and that reads back as it was.
 
 CSV has a column for each thing that people sort by, and a last one, `json`, with the whole finding, which is what is
-read. Cells that a spreadsheet would take for a formula begin with an apostrophe, as do those that began with one.
+read. What a spreadsheet would take for a formula has an apostrophe before it, and so has what began with one: at the
+start of a cell, and behind a semicolon, tab, bar or line's end in it, where other programs begin a cell.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pydantic import ValidationError
 
 from attnviz.errors import InputError
+from attnviz.findings.finding import Finding
 from attnviz.findings.lines import MOST_LINES, of_lines, plain
-from attnviz.findings.records import Finding
 
 MOST_BYTES = 256 << 20
 
@@ -39,7 +40,9 @@ _COLUMNS: dict[str, Callable[[Finding], str]] = {
 }
 # Edited in a spreadsheet these would be lost, since `json` is what is read: a difference is an error.
 _COMPARED = ("id", "claim", "status", "labels", "author", "note")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+_BEGINS = r"(?<![^;\t|\r\n])"  # the start, or behind what ends a cell elsewhere
+_FORMULA = re.compile(_BEGINS + r"""(?=[ "]*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n'])""")
+_MARKED = re.compile(_BEGINS + "'")
 # Our own: Python's csv has one limit on a field's length for the whole process, and figures are longer.
 _CELL = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^",\r\n]*))(,|\r\n|\n|\r|\Z)')
 
@@ -122,8 +125,8 @@ def _rows(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _quoted(cell: str) -> str:
-    return "'" + cell if cell.startswith(_FORMULA) else cell
+    return _FORMULA.sub("'", cell)
 
 
 def _unquoted(cell: str) -> str:
-    return cell.removeprefix("'")
+    return _MARKED.sub("", cell)

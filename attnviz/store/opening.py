@@ -20,8 +20,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from attnviz.errors import InputError, StoreError
-from attnviz.store import tables
+from attnviz.store import briefs, tables
 
+_OLDER = 1  # a schema that is made into this one when it is opened
 WRITES = "attnviz_writes"  # an execution option: this connection's transactions write
 
 _SAID = {
@@ -99,7 +100,7 @@ def _begin(connection: sa.Connection) -> None:
 
 
 def make_ready(engine: sa.Engine, *, wait_seconds: float) -> None:
-    """Make the tables if there are none; any number of processes may do so at once.
+    """Make the tables if there are none, and what an older store lacks; any number of processes may do so at once.
 
     raises   StoreError for a schema that is newer or unknown, or a file of something else
     """
@@ -108,38 +109,49 @@ def make_ready(engine: sa.Engine, *, wait_seconds: float) -> None:
         with _folder_in_words():
             _make_file(engine.url)
     with in_words(name):
-        known = _known(engine, name)  # before anything is set: the file may be somebody else's
+        known = _version(engine, name)  # before anything is set: the file may be somebody else's
         if engine.dialect.name == "sqlite":
             _write_ahead(engine, wait_seconds)
-        if known:
+        if known == tables.VERSION:
             return
         try:
             with engine.execution_options(**{WRITES: True}).begin() as db:
                 if not sa.inspect(db).has_table(tables.schema.name):  # else another process was first
                     tables.metadata.create_all(db)
                     db.execute(sa.insert(tables.schema).values(version=tables.VERSION))
+                else:
+                    _upgrade(db)
         except DBAPIError:  # where tables are not made in a transaction that others wait for
-            if not _known(engine, name):
+            if _version(engine, name) != tables.VERSION:
                 raise
-        _known(engine, name)
+        _version(engine, name)
 
 
-def _known(engine: sa.Engine, name: str) -> bool:
-    """Whether the tables are there; StoreError where they are another version's, or another program's."""
+def _upgrade(db: sa.Connection) -> None:
+    """Make of a store of version 1 one of version 2, once: whoever comes second finds it done."""
+    version = tables.schema.c.version
+    if db.execute(sa.select(version).with_for_update()).scalar() == _OLDER:
+        tables.briefs.create(db, checkfirst=True)
+        briefs.write_all(db)
+        db.execute(sa.update(tables.schema).values(version=tables.VERSION))
+
+
+def _version(engine: sa.Engine, name: str) -> int:
+    """Which schema is there, 0 for none; StoreError for one that is not known, or another program's tables."""
     with engine.connect() as db:
         found = set(sa.inspect(db).get_table_names())
         if tables.schema.name not in found:
             if any(one.startswith("attnviz_") for one in found) or (found and engine.dialect.name == "sqlite"):
                 raise StoreError(f"The {name} holds the tables of something else. Give the store one of its own.")
-            return False
+            return 0
         versions = list(db.execute(sa.select(tables.schema.c.version)).scalars())
-    if versions != [tables.VERSION]:
+    if len(versions) != 1 or versions[0] not in (_OLDER, tables.VERSION):
         told = " and ".join(map(str, versions)) or "not written down"
         raise StoreError(
             f"The {name} was written by another version of AttnViz: its schema is {told}, this one knows "
             f"{tables.VERSION}. Use that version to export the findings, or give the store another database."
         )
-    return True
+    return int(versions[0])
 
 
 def _write_ahead(engine: sa.Engine, wait_seconds: float) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -13,14 +13,35 @@ from pydantic import ValidationError
 from attnviz.edits import Head
 from attnviz.errors import Conflict, InputError, StoreError
 from attnviz.findings import STATUSES, Annotation, Finding, HeadAt
-from attnviz.findings.lines import plain
-from attnviz.store import tables
+from attnviz.findings.lines import MOST_LINES, plain
+from attnviz.store import briefs, tables
 
 MOST_FOUND = 1_000
 _MOST_ASKED = 500  # characters of a search
 _OWN = ""  # whose the labels of a finding itself are; no annotator has this name
-_ALWAYS_KEPT = ("author", "created")
-_OWNERS = ("shared", "labels", "confidence")
+
+
+class Asked(TypedDict, total=False):
+    """What findings are looked for by; all of it must hold.
+
+    text     words that must all stand in the claim or the note, in any case and any order, also within words
+    label    that the finding, or anybody, gave it
+    head     among its heads or at its edges. With a site: there, or in a finding that names none
+    owner    who keeps it here; not_owner: anybody else
+    since    changed then or later, with a time zone
+    ids      of these alone
+    """
+
+    text: str
+    label: str | None
+    status: str | None
+    model: str | None
+    head: Head | HeadAt | None
+    author: str | None
+    owner: str | None
+    not_owner: str | None
+    since: datetime | None
+    ids: Sequence[str] | None
 
 
 def person(by: str) -> str:
@@ -46,18 +67,6 @@ def same(one: Finding, other: Finding) -> bool:
     """Whether they say the same; when and how often they were changed is not compared, nor what others call them."""
     over = {"version": 1, "changed": one.changed, "annotations": ()}
     return one.model_copy(update=over) == other.model_copy(update=over)
-
-
-def check_change(kept: Finding, new: Finding, *, owner: str, by: str) -> None:
-    """InputError for a change that `by` may not make: of whose it is; and by others, of what its owner thinks of it."""
-    fixed = _ALWAYS_KEPT if owner == by else _ALWAYS_KEPT + _OWNERS
-    changed = [name for name in fixed if getattr(kept, name) != getattr(new, name)]
-    if changed:
-        raise InputError(
-            f"Only {owner} changes this finding's {' and '.join(changed)}: label it as yourself instead."
-            if owner != by
-            else f"A finding's {' and '.join(changed)} stays as it was: make a new finding instead."
-        )
 
 
 def finding_of(row: Any) -> Finding:
@@ -124,17 +133,28 @@ def annotations_of(db: sa.Connection, ids: Iterable[str]) -> dict[str, list[Anno
     return found
 
 
-def opinions(db: sa.Connection, by: str, model: str | None) -> dict[str, dict[str, frozenset[str]]]:
-    """What each person calls each finding that `by` may see: the author by the finding's labels, if by nothing else."""
+def with_annotations(finding: Finding, given: Mapping[str, Sequence[Annotation]]) -> Finding:
+    """The finding with what others call it, as `annotations_of` has it."""
+    return finding.model_copy(update={"annotations": tuple(given.get(finding.id, ()))})
+
+
+def opinions(db: sa.Connection, by: str, model: str | None, *, brought: bool) -> dict[str, dict[str, frozenset[str]]]:
+    """What each person calls each finding that `by` may see: the author by the finding's labels, if by nothing else.
+
+    brought   also what a file says that people called it, and the author of a finding that another one imported: of
+              these the names are whatever somebody wrote. Else only what was given here, by whoever it stands under
+    """
     f, a, own = tables.findings.c, tables.given.c, tables.labels.c
     where = [visible(by), *([] if model is None else [f.model == model])]
+    theirs = f.author != "" if brought else f.author == f.owner
     found: dict[str, dict[str, set[str]]] = {}
     asked = sa.select(f.id, f.author, own.label).join(tables.labels, own.finding == f.id)
-    for one, author, label in db.execute(asked.where(own.annotator == _OWN, f.author != "", *where)):
+    for one, author, label in db.execute(asked.where(own.annotator == _OWN, theirs, *where)):
         found.setdefault(one, {}).setdefault(author, set()).add(label)
     for one, record in db.execute(sa.select(f.id, a.record).join(tables.given, a.finding == f.id).where(*where)):
         given = Annotation.model_validate_json(record)
-        found.setdefault(one, {})[given.by] = set(given.labels)
+        if brought or not given.brought_by:
+            found.setdefault(one, {})[given.by] = set(given.labels)
     return {key: {who: frozenset(labels) for who, labels in people.items()} for key, people in found.items()}
 
 
@@ -160,15 +180,18 @@ def conflict(row: Any, mine: Finding, *, by: str) -> Conflict:
 def wanted(
     *,
     by: str,
-    text: str,
-    label: str | None,
-    status: str | None,
-    model: str | None,
-    head: Head | HeadAt | None,
-    author: str | None,
-    since: datetime | None,
+    text: str = "",
+    label: str | None = None,
+    status: str | None = None,
+    model: str | None = None,
+    head: Head | HeadAt | None = None,
+    author: str | None = None,
+    owner: str | None = None,
+    not_owner: str | None = None,
+    since: datetime | None = None,
+    ids: Sequence[str] | None = None,
 ) -> list[sa.ColumnElement[bool]]:
-    """The conditions of `Store.find`; all must hold."""
+    """The conditions of what is `Asked` for by somebody, who sees what they may."""
     f = tables.findings.c
     found = [visible(by)]
     if len(text) > _MOST_ASKED:
@@ -176,9 +199,15 @@ def wanted(
     found += [f.searched.contains(word, autoescape=True) for word in folded(text).split()]
     if status is not None and status not in STATUSES:
         raise InputError(f"A finding's status is one of {', '.join(STATUSES)}; got {status!r}.")
-    for column, value in ((f.status, status), (f.model, model), (f.author, author)):
+    for column, value in ((f.status, status), (f.model, model), (f.author, author), (f.owner, owner)):
         if value is not None:
             found.append(column == encodable(value))
+    if not_owner is not None:
+        found.append(f.owner != encodable(not_owner))
+    if ids is not None:
+        if len(ids) > MOST_LINES:
+            raise InputError(f"At most {MOST_LINES:,} findings are looked for by their ids; got {len(ids):,}.")
+        found.append(f.id.in_(list(map(encodable, ids))))
     if label is not None:
         c = tables.labels.c
         found.append(sa.exists().where(c.finding == f.id, c.label == encodable(label)))
@@ -226,3 +255,4 @@ def _index(db: sa.Connection, finding: Finding) -> None:
     if rows:
         db.execute(sa.insert(tables.heads), rows)
     write_labels(db, finding.id, _OWN, finding.labels)
+    briefs.write(db, finding)

@@ -1,7 +1,7 @@
 """The store: findings that last, who may see them, and what happens when two people change one.
 
-    private   a finding is its owner's alone until the owner shares it; then everybody sees it, may change what it says
-              and add evidence, and labels it under a name of their own. The owner alone shares and removes it
+    private   a finding is its owner's alone until the owner shares it; then everybody sees it, may change its words,
+              add evidence, and label it under a name of their own. The rest is its owner's (see `changing`)
     saved     when `save` returns, the finding is on the disk. Until then it is as it was
     version   a change is made to the version it was read at; on another, `Conflict`, and nothing is written
 
@@ -20,9 +20,8 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.engine import URL
 
-from attnviz.edits import Head
 from attnviz.errors import Conflict, InputError
-from attnviz.findings import Annotation, Finding, HeadAt
+from attnviz.findings import Annotation, Finding
 from attnviz.findings.lines import plain
 from attnviz.settings import settings
 from attnviz.store import arrays as files
@@ -30,7 +29,9 @@ from attnviz.store import opening, rows, tables
 from attnviz.store.annotators import Agreement, agreement_of
 from attnviz.store.base import may_see
 from attnviz.store.carried import Carried
+from attnviz.store.changing import check_change
 from attnviz.store.kept_arrays import KeptArrays
+from attnviz.store.looking import Looked
 
 MOST_ARRAY_BYTES = 64 << 20
 WAIT_SECONDS = 30.0
@@ -41,31 +42,44 @@ def open_store(
     *,
     arrays_dir: str | Path | None = None,
     most_array_bytes: int = MOST_ARRAY_BYTES,
+    findings_each: int | None = None,
+    finding_bytes: int | None = None,
     wait_seconds: float = WAIT_SECONDS,
 ) -> Store:
     """Open a store, or make one.
 
-    url                a database, as SQLAlchemy has it; None: SQLite in the user's data folder
+    url                a database, as SQLAlchemy has it; None: the one that the settings name, else SQLite in the user's
+                       data folder
     arrays_dir         where large arrays are; None: beside the SQLite file, or else in the user's data folder
     most_array_bytes   of one finding
+    findings_each      that one person keeps, and finding_bytes: of one as JSON; None: as the settings say
     wait_seconds       how long one writer waits for another
     raises             InputError for an address of nothing; StoreError for one that cannot be used: not writable,
                        damaged, another program's, or of a schema that this version does not know
     """
-    home = settings().data_dir or Path(platformdirs.user_data_dir("attnviz", appauthor=False))
+    limits = settings()
+    home = limits.data_dir or Path(platformdirs.user_data_dir("attnviz", appauthor=False))
     address = url if url is not None else URL.create("sqlite", database=str(home / "findings.sqlite"))
+    if url is None and limits.store_url is not None:
+        address = limits.store_url.get_secret_value()
     engine = opening.engine_of(address, wait_seconds=wait_seconds)
     opening.make_ready(engine, wait_seconds=wait_seconds)
     folder = home / "findings.arrays"
     if engine.dialect.name == "sqlite":
         path = Path((engine.url.database or "").removeprefix("file:"))
         folder = path.with_name(f"{path.name}.arrays")
-    store = Store(engine, folder if arrays_dir is None else Path(arrays_dir), most_array_bytes=most_array_bytes)
+    store = Store(
+        engine,
+        folder if arrays_dir is None else Path(arrays_dir),
+        most_array_bytes=most_array_bytes,
+        findings_each=limits.findings_each if findings_each is None else findings_each,
+        finding_bytes=limits.finding_bytes if finding_bytes is None else finding_bytes,
+    )
     store.sweep()
     return store
 
 
-class Store(KeptArrays, Carried):
+class Store(Looked, KeptArrays, Carried):
     """See `open_store`. Every method says who asks, `by`; what that person may not see is not there."""
 
     def save(self, finding: Finding, *, by: str, base: int | None = None) -> Finding:
@@ -73,9 +87,10 @@ class Store(KeptArrays, Carried):
 
         base      the version that it was made from; None: its own, as `get`, `find` and `save` gave it
         returns   the finding as it is kept, its version counted up; what others call it is not part of it
-        raises    Conflict if it was changed or removed meanwhile; InputError for a change that `by` may not make
+        raises    Conflict if it was changed or removed meanwhile; InputError for a change that `by` may not make, a
+                  finding that is too large, or one more than `by` may keep
         """
-        by, new = rows.person(by), rows.checked(finding)
+        by, new = rows.person(by), self._fitting(rows.checked(finding))
         with self._writing() as db:
             row = self._row(db, new.id)
             if row is None:
@@ -86,11 +101,6 @@ class Store(KeptArrays, Carried):
                 kept = self._change(db, row, new, by=by, base=new.version if base is None else base)
         return kept
 
-    def get(self, finding: str, *, by: str) -> Finding:
-        """One finding; InputError where there is none that `by` may see."""
-        with self._reading() as db:
-            return rows.finding_of(self._seen(db, finding, rows.person(by)))
-
     def delete(self, finding: str, *, by: str) -> None:
         """Remove a finding, its arrays and what others call it; InputError for anybody but its owner."""
         by = rows.person(by)
@@ -100,53 +110,6 @@ class Store(KeptArrays, Carried):
             db.execute(sa.delete(tables.findings).where(tables.findings.c.id == finding))
             db.execute(sa.insert(tables.gone).values(id=finding, by=by, at=datetime.now(UTC).timestamp()))
         files.remove(self._folder, old)
-
-    def find(
-        self,
-        *,
-        by: str,
-        text: str = "",
-        label: str | None = None,
-        status: str | None = None,
-        model: str | None = None,
-        head: Head | HeadAt | None = None,
-        author: str | None = None,
-        since: datetime | None = None,
-        limit: int = 100,
-        offset: int = 0,
-    ) -> list[Finding]:
-        """Findings that `by` may see, the last changed first.
-
-        text     words that must all stand in the claim or the note, in any case and any order, also within words
-        label    that the finding, or anybody, gave it
-        head     among its heads or at its edges. With a site: there, or in a finding that names none
-        since    changed then or later, with a time zone
-        limit    at most 1,000
-        raises   InputError for a limit, status, text or time that cannot be
-        """
-        if not 1 <= limit <= rows.MOST_FOUND or offset < 0:
-            raise InputError(f"'limit' is from 1 to {rows.MOST_FOUND:,}, 'offset' 0 or more; got {limit} and {offset}.")
-        asked = rows.wanted(
-            by=rows.person(by),
-            text=text,
-            label=label,
-            status=status,
-            model=model,
-            head=head,
-            author=author,
-            since=since,
-        )
-        f = tables.findings.c
-        query = sa.select(f.id, f.record).where(*asked).order_by(f.changed.desc(), f.id).limit(limit).offset(offset)
-        with self._reading() as db:
-            return [rows.finding_of(row) for row in db.execute(query)]
-
-    def owners(self, ids: Iterable[str], *, by: str) -> dict[str, str]:
-        """Who keeps each finding here: its author, or who imported it."""
-        f = tables.findings.c
-        with self._reading() as db:
-            found = db.execute(sa.select(f.id, f.owner).where(f.id.in_(list(ids)), rows.visible(rows.person(by))))
-            return {row.id: row.owner for row in found}
 
     def label(
         self, finding: str, labels: Iterable[str] | None, *, by: str, confidence: float | None = None
@@ -174,13 +137,14 @@ class Store(KeptArrays, Carried):
             self._seen(db, finding, rows.person(by))
             return tuple(rows.annotations_of(db, [finding]).get(finding, ()))
 
-    def agreement(self, *, by: str, by_model: str | None = None) -> Agreement:
+    def agreement(self, *, by: str, by_model: str | None = None, brought: bool = False) -> Agreement:
         """How far people agree on labels, over the findings, of one model or all, that `by` may see.
 
         An author who did not label a finding as an annotator is counted with the finding's own labels, if it has any.
+        brought   count what came with files, too: its names are whatever somebody wrote there
         """
         with self._reading() as db:
-            return agreement_of(rows.opinions(db, rows.person(by), by_model))
+            return agreement_of(rows.opinions(db, rows.person(by), by_model, brought=brought))
 
     def _first(self, db: sa.Connection, new: Finding, *, by: str) -> Finding:
         gone = db.execute(sa.select(tables.gone).where(tables.gone.c.id == new.id)).first()
@@ -196,6 +160,7 @@ class Store(KeptArrays, Carried):
         if new.author not in ("", by):
             raise InputError("A new finding is saved by its author. Import the findings of others.")
         kept = new.model_copy(update={"author": by})
+        self._make_room(db, by, 1)
         rows.insert(db, kept, owner=by)
         return kept
 
@@ -205,7 +170,7 @@ class Store(KeptArrays, Carried):
             return kept
         if base != row.version:
             raise rows.conflict(row, new, by=by)
-        rows.check_change(kept, new, owner=row.owner, by=by)
+        check_change(kept, new, owner=row.owner, by=by)
         now = datetime.now(UTC).replace(microsecond=0)
         changed = new.model_copy(update={"version": row.version + 1, "changed": now})
         rows.update(db, changed, by=by)

@@ -2,6 +2,7 @@
 
 schema        the version of all this, one row
 findings      a finding as JSON, and what it is looked for by
+briefs        of a finding: what lists and maps show of it, as JSON, a thousandth of a large finding
 heads         of a finding: those that it names, and those of its edges
 labels        of a finding: its own, under no annotator, and each annotator's
 annotations   of a finding: what one person calls it, as JSON
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-VERSION = 1
+VERSION = 2  # 1 had no briefs
 NAME_LENGTH = 300
 
 metadata = sa.MetaData()
@@ -44,6 +45,7 @@ findings = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("record", _long, nullable=False),
 )
+briefs = sa.Table("attnviz_briefs", metadata, _of_finding(), sa.Column("record", _long, nullable=False))
 heads = sa.Table(
     "attnviz_heads",
     metadata,

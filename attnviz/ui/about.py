@@ -9,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from attnviz.catalogue import pick_device
+from attnviz.logs import short
 from attnviz.models import Model
 from attnviz.settings import Settings, config_file, settings, shown
 from attnviz.ui.jobs import lines
@@ -36,7 +37,7 @@ def memory() -> Rows:
     kept, limits = stores(), settings()
     device = pick_device("auto")
     rows = [
-        {"what": f"Model {name}", "held": _size(model_bytes(model)), "most": f"{limits.models_held} models"}
+        {"what": f"Model {short(name)}", "held": _size(model_bytes(model)), "most": f"{limits.models_held} models"}
         for name in kept.models.names()
         if (model := kept.models.get(name)) is not None
     ]
@@ -70,7 +71,7 @@ def queues() -> Rows:
     """The line of every model that somebody works with."""
     return [
         {
-            "model": name,
+            "model": short(name),
             "working": str(state.working),
             "waiting": str(state.waiting),
             "a turn of late": f"{state.turn_seconds:.1f} s",

@@ -31,7 +31,7 @@ def store(shelf: Shelf, minilm: attnviz.Model, monkeypatch: pytest.MonkeyPatch) 
     stores().models.put("minilm", minilm)
     kept = findings_shelf.store()
     yield kept
-    for one in kept.find(by="Ada"):
+    for one in kept.briefs(by="Ada"):
         kept.delete(one.id, by="Ada")
     findings_shelf.store.clear()
 
@@ -56,6 +56,7 @@ def test_the_atlas_shows_what_is_known_of_a_head(
     store.save(finding("of another model", HeadAt(layer=2, head=3), model="other"), by="Ada")
     store.save(finding("of another head", HeadAt(layer=0, head=0)), by="Ada")
     store.label(one.id, ["sink"], by="Ada")
+    monkeypatch.setattr(Store, "find", lambda *args, **keywords: pytest.fail("whole findings were read"))
     test = opened("atlas", **where)
     assert_fine(test)
     told = words_of(test.markdown)
@@ -64,6 +65,10 @@ def test_the_atlas_shows_what_is_known_of_a_head(
     assert "Ada: sink" in said(test)
     assert "2 of this model" in said(test)
     assert not test.dataframe
+    assert test.segmented_control(key="atlas-shown").options == ["Number of findings", "Confidence"]
+    (lines,) = [block.value for block in test.code if "atlas_map" in block.value]
+    assert 'by="your name"' in lines
+    assert "Ada" not in lines
     test.button(key="atlas-measure").click().run()
     assert_fine(test)
     assert "previous" in test.dataframe[0].value["detector"].str.lower().str.cat()
@@ -71,6 +76,13 @@ def test_the_atlas_shows_what_is_known_of_a_head(
     test.segmented_control(key="atlas-shown").set_value("confidence").run()
     assert_fine(test)
     assert "largest confidence" in said(test)
+    test.segmented_control(key="atlas-shown").set_value("detector").run()
+    assert_fine(test)
+    test.selectbox(key="atlas-detector").set_value("sink").run()
+    assert_fine(test)
+    assert "Sink: attention to the first token" in said(test)
+    assert params(test)["detector"] == "sink"
+    assert HOSTILE in words_of(test.markdown)
     test.button(key=f"atlas-open-{one.id}").click().run()
     assert went == ["pages/notebook.py"]
     assert test.session_state["attnviz_selection"].finding == one.id

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 import streamlit as st
@@ -14,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 import attnviz
 from attnviz.errors import InputError
 from attnviz.figures.evidence import evidence_dots
-from attnviz.findings import Case, Evidence, Finding, HeadAt, Measurement, ModelRecord, Outcome, Plan, Seen, planned
+from attnviz.findings import Case, Evidence, Finding, HeadAt, Measurement, ModelRecord, Plan, Seen, planned, summed_up
 from attnviz.settings import settings
 from attnviz.store import Store
 from attnviz.ui.notebook import shelf
@@ -223,17 +224,7 @@ def test_a_status_comes_with_its_evidence_and_goes_with_another_plan(store: Stor
     asked = first.plan
     assert asked is not None
     control = tuple(0.01 * i for i in range(20))
-    outcome = Outcome(
-        values=(0.9, 0.91, 0.92),
-        mean=0.91,
-        low=0.88,
-        high=0.94,
-        control=control,
-        control_low=0.0,
-        control_high=0.19,
-        controls=HOSTILE,
-        unit="share",
-    )
+    outcome = summed_up(asked.measurement, [0.9, 0.91, 0.92], np.array(control), controls=HOSTILE, unit="share")
     evidence = Evidence(
         measurement=asked.measurement, cases=asked.cases, outcome=outcome, model=first.model, at=datetime.now(UTC)
     )

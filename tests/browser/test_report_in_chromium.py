@@ -60,7 +60,7 @@ def opened(chromium: Browser, file: Path) -> Iterator[Page]:
 
 def test_every_figure_is_there_without_a_network(opened: Page) -> None:
     drawn = opened.evaluate(DRAWN)
-    assert len(drawn) == opened.locator("[data-figure]").count() == FIGURES == 9
+    assert len(drawn) == opened.locator("[data-figure]").count() == FIGURES == 10
     assert opened.locator(".js-plotly-plot").filter(has=opened.locator("svg.main-svg")).count() == FIGURES
     for one in drawn:
         assert one["points"] > 0

@@ -140,7 +140,7 @@ def test_all_of_a_finding_stands_in_it(page: Page) -> None:
     assert "the whole interval below 0.3, or wholly within the control" in page.words
     assert "11, 3 controls asked for" in page.words
     pictures = sum(len(one.evidence) for one in ten()) + sum(bool(one.figure) for one in ten())
-    assert len(page.scripts["application/json"]) == page.tags.count("figure") == pictures == 9
+    assert len(page.scripts["application/json"]) == page.tags.count("figure") == pictures == 10
 
 
 def test_its_lines_run_and_give_the_same_numbers(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_its_lines_run_and_give_the_same_numbers(page: Page, monkeypatch: pytest
     made = [run(lines) for lines in page.codes]
     measured = [evidence for finding in ten() for evidence in finding.evidence]
     again = [one["outcome"] for one in made if "outcome" in one]
-    assert len(again) == len(measured) == 8
+    assert len(again) == len(measured) == 9
     for evidence, now in zip(measured, again, strict=True):
         assert now.values == pytest.approx(evidence.outcome.values, abs=1e-5)
         assert now.control == pytest.approx(evidence.outcome.control, abs=1e-5)
@@ -157,6 +157,28 @@ def test_its_lines_run_and_give_the_same_numbers(page: Page, monkeypatch: pytest
     then = plotly.io.from_json(next(one.figure for one in ten() if one.figure))
     assert values_of(kept) == values_of(then)
     assert all(isinstance(one["figure"], go.Figure) for one in made)
+
+
+def test_every_kind_of_evidence_is_in_it_and_what_counts_is_what_verify_counts(page: Page) -> None:
+    measurements = [evidence.measurement for finding in ten() for evidence in finding.evidence]
+    assert {one.kind for one in measurements} == set(findings.KINDS)
+    assert {one.how for one in measurements if one.kind == "ablation"} == {"resample", "mean", "zero"}
+    told = re.findall(r"counts(the status rests|as it was planned|no status rests|beside the plan)", page.words)
+    verified = [one is findings.rests_on(finding) for finding in ten() for one in finding.evidence]
+    assert [words == "the status rests" for words in told] == verified
+    assert sum(verified) == 2
+
+
+def test_evidence_that_no_status_rests_on_is_not_said_to_count() -> None:
+    found = next(one for one in ten() if one.status == "supported")
+    seen = Seen(texts={"text": found.evidence[0].cases[0].text})
+    open_one = found.model_copy(update={"status": "hypothesis"})
+    for one, said in (
+        (found, "the status rests on it: "),
+        (open_one, "as it was planned; no status rests on it now"),
+        (open_one.model_copy(update={"seen": seen}), "no status rests on it: no control, a text that was seen before"),
+    ):
+        assert re.findall(r"\| counts \| (.*?) \|", report.markdown([one]))[0].startswith(said)
 
 
 def test_lines_fail_where_a_number_is_another(page: Page) -> None:

@@ -106,4 +106,25 @@ def test_what_is_no_secret_is_shown_as_it_is() -> None:
     assert without_password("sqlite:///notes.db") == "sqlite:///notes.db"
     assert without_password("postgresql://db.example:5432/notes") == "postgresql://db.example:5432/notes"
     assert shown("models_held", 3) == "3"
-    assert shown("model_dirs", (Path("/a"), Path("/b"))) == "/a, /b"
+
+
+def test_where_folders_lie_is_not_shown() -> None:
+    told = shown("model_dirs", (Path("/srv/ann/a"), Path("b")))
+    assert told == "a, b"
+    assert shown("default_model", "/srv/ann/mine") == "mine"
+    assert shown("default_model", "org/model") == "org/model"
+    assert shown("cache_dir", Path("/")) == "/"
+
+
+def test_the_address_of_the_store_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql+psycopg://ann:hunter2@db.example/notes"
+    monkeypatch.setenv("ATTNVIZ_STORE_URL", url)
+    found = settings()
+    assert found.store_url is not None
+    assert found.store_url.get_secret_value() == url
+    for told in (shown("store_url", found.store_url), repr(found), found.model_dump_json()):
+        assert not any(word in told for word in ("hunter2", "ann", "db.example"))
+    monkeypatch.setenv("ATTNVIZ_FINDINGS_EACH", "0")
+    settings.cache_clear()
+    with pytest.raises(InputError, match="findings_each"):
+        settings()

@@ -291,7 +291,7 @@ def test_without_an_address_a_store_is_in_the_users_data_folder(
     assert open_store().get(kept.id, by="Ada") == kept
 
 
-@pytest.mark.parametrize("versions", [(2,), (0,), (), (1, 2)])
+@pytest.mark.parametrize("versions", [(3,), (0,), (), (1, 2)])
 def test_a_schema_that_is_not_known_is_refused(store: Store, versions: tuple[int, ...]) -> None:
     with store._writing() as db:
         db.execute(sa.delete(tables.schema))
@@ -338,7 +338,8 @@ def test_a_password_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attnviz.store.opening.sa.create_engine", lambda *args, **keywords: engine)
     with pytest.raises(StoreError, match="postgresql database 'notes'") as error:
         open_store("postgresql+psycopg2://ada:hunter2@h/notes")
-    shown = str(error.value) + repr(Store(engine, Path(), most_array_bytes=1))
+    kept = Store(engine, Path(), most_array_bytes=1, findings_each=1, finding_bytes=1)
+    shown = str(error.value) + repr(kept)
     assert "hunter2" not in shown
     assert "ada" not in shown
 
@@ -346,6 +347,6 @@ def test_a_password_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_tables_are_said_for_other_databases_too() -> None:
     for dialect in (postgresql.dialect(), mysql.dialect()):
         written = "\n".join(str(CreateTable(one).compile(dialect=dialect)) for one in tables.metadata.sorted_tables)
-        assert written.count("CREATE TABLE") == 7
+        assert written.count("CREATE TABLE") == 8
         assert ("TEXT(100000000)" in written) == (dialect.name == "mysql")
         assert ("utf8mb4_bin" in written) == (dialect.name == "mysql")

@@ -72,6 +72,9 @@ def test_csv_reads_back_what_was_written(made: list[Finding]) -> None:
     rows = list(csv.reader(io.StringIO(text, newline="")))
     assert len(rows) == len(made) + 1
     assert all(not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for row in rows for cell in row)
+    for separator in ";\t|":
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+            assert not any(part.lstrip(' "').startswith(("=", "+", "-", "@")) for part in row)
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +216,15 @@ def test_a_table_may_be_rearranged_as_long_as_its_json_stands() -> None:
     writer.writeheader()
     writer.writerows({**row, "mine": "x"} for row in reversed(rows))
     assert exchange.of_csv(file.getvalue()) == made[::-1]
+
+
+@pytest.mark.parametrize(
+    "cell", ["a;=1+1", "a\t@x", "a|-1", 'x; "=1', "a\n=1", "a\r+1", "=a;'b;''=", ";;=", " =1", "\uff1d1"]
+)
+def test_no_separator_makes_a_formula_of_a_part_of_a_cell(cell: str) -> None:
+    one = finding("x", note=cell)
+    text = exchange.to_csv([one])
+    assert exchange.of_csv(text) == [one]
+    for separator in ",;\t|":
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+            assert not [part for part in row if part.lstrip(' "').startswith(("=", "+", "-", "@", "\uff1d"))]

@@ -13,10 +13,10 @@ from attnviz.heads import Labelled
 from attnviz.ui import measuring
 from attnviz.ui.heads import finding as of_heads
 from attnviz.ui.heads.asking import Asked
-from attnviz.ui.notebook.shelf import found
+from attnviz.ui.notebook.shelf import by, store
 from attnviz.ui.session import selection
 
-MOST = 2_000  # findings of a model that are looked at, the last changed first
+MOST = 5_000  # findings of a model that are looked at, in brief, the last changed first
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Atlas:
 
 def atlas_of(ask: Asked) -> Atlas:
     """All that this person may see of a model; nothing is measured for it."""
-    several = found(lambda one: True, MOST + 1, model=ask.model.info.name)
+    several = store().briefs(by=by(), model=ask.model.info.name, limit=MOST + 1)
     summary = measured(ask)
     labelled = None if summary is None else of_heads.labelled(summary, of_heads.probed_before(ask))
     known = known_of(several[:MOST], site=ask.head.site)
@@ -51,11 +51,15 @@ def atlas_of(ask: Asked) -> Atlas:
 
 def measured(ask: Asked) -> Summary | None:
     """The detectors over the texts, where all of them were measured before; else None."""
-    shelf, key = measuring.shelf(), ask.about.key
-    run = corpus.run_key(ask.model, site=ask.head.site, sinks=measuring.resting(selection()))
+    shelf, key, run = measuring.shelf(), ask.about.key, run_of(ask)
     if shelf.done(key, run) < ask.about.n:
         return None
     return measuring.summary(ask.name, key, run, Choice())
+
+
+def run_of(ask: Asked) -> str:
+    """The key of the detectors' results on the shelf."""
+    return corpus.run_key(ask.model, site=ask.head.site, sinks=measuring.resting(selection()))
 
 
 def measure(ask: Asked) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -12,25 +13,30 @@ from attnviz.corpus import Summary
 from attnviz.edits import Head
 from attnviz.figures.atlas import Known, atlas_frame, atlas_map, confidences, counts
 from attnviz.figures.labels import model_words
-from attnviz.findings import Finding
 from attnviz.heads import DETECTORS, VARIANTS
+from attnviz.store import Brief
 from attnviz.ui import say
-from attnviz.ui.atlas.finding import Atlas, measure
+from attnviz.ui.atlas.finding import Atlas, measure, run_of
 from attnviz.ui.export import export_bar
 from attnviz.ui.head_map import Colours, head_matrix
 from attnviz.ui.heads import finding as of_heads
 from attnviz.ui.heads.asking import Asked, titled
 from attnviz.ui.heads.known import known_words
+from attnviz.ui.heads.overview import heads_view
 from attnviz.ui.notebook.listing import facts, status_badge
 from attnviz.ui.notebook.restoring import go_to
 from attnviz.ui.notebook.shelf import by, open_finding, store
-from attnviz.ui.pickers import segments
+from attnviz.ui.pickers import detector_picker, segments
 from attnviz.ui.reading import palette_of
-from attnviz.ui.session import act, select, selection
+from attnviz.ui.session import act, select, selection, show
 from attnviz.ui.theme import theme
 
-Shown = Literal["findings", "confidence"]
-_TITLES: dict[Shown, str] = {"findings": "Number of findings", "confidence": "Confidence"}
+Shown = Literal["findings", "confidence", "detector"]
+_TITLES: dict[Shown, str] = {
+    "findings": "Number of findings",
+    "confidence": "Confidence",
+    "detector": "Detector score",
+}
 _SHOWN, _MEASURE = "attnviz_atlas_shown", "attnviz_atlas_measure"
 _LISTED = 20
 _LINES = """from attnviz import load_model
@@ -39,16 +45,35 @@ from attnviz.store import open_store
 
 model = load_model({name!r})
 info = model.info
-findings = open_store().find(by={who!r}, model=info.name, limit=1000)
+findings = open_store().briefs(by="your name", model=info.name, limit=1000)  # as you keep them: say your name
 known = known_of(findings, site={site!r})
 shape = (info.layers[{at!r}][-1] + 1, max(info.layer_heads[{at!r}]))
 figure = atlas_map(counts(known, shape), told={{pair: one.labels for pair, one in known.items()}})"""
 
 
-def atlas_map_view(ask: Asked, atlas: Atlas, who: str) -> None:
-    """Every head of the site, coloured by what is said of it."""
+def atlas_map_view(ask: Asked, atlas: Atlas) -> None:
+    """Every head of the site, coloured by what is said of it or, once that was measured, by what a detector scores."""
+    titles = {name: title for name, title in _TITLES.items() if name != "detector" or atlas.summary is not None}
     shown: Shown = st.session_state.get(_SHOWN, "findings")
-    segments("Coloured by", _TITLES, shown, key="atlas-shown", use=_show)
+    shown = shown if shown in titles else "findings"
+    segments("Coloured by", titles, shown, key="atlas-shown", use=_show)
+    if shown == "detector" and atlas.summary is not None:
+        _scored(ask, atlas.summary)
+    else:
+        _told(ask, atlas, shown)
+
+
+def _scored(ask: Asked, summary: Summary) -> None:
+    """The map of one detector, as the Heads page draws it."""
+    names = {name: titled(name).title for name, one in DETECTORS.items() if ask.kind in one.sites}
+    if selection().detector not in names:  # of another site or, chosen on that page, one that reads random tokens
+        show(replace(selection(), detector=next(iter(names))))
+    detector_picker("Measured by", names, selection().detector, key="atlas-detector")
+    heads_view(ask, run_of(ask), summary)
+
+
+def _told(ask: Asked, atlas: Atlas, shown: Shown) -> None:
+    """The map of what findings say."""
     shape = _shape(ask)
     values = (counts if shown == "findings" else confidences)(atlas.known, shape)
     there = np.full(shape, np.nan, np.float32)
@@ -82,7 +107,7 @@ def atlas_map_view(ask: Asked, atlas: Atlas, who: str) -> None:
         f"atlas {ask.model.info.name}",
         lambda: atlas_map(there, told=told, name=_TITLES[shown].lower(), theme=look, title=title),
         lambda: table,
-        _LINES.format(name=ask.name, who=who, site=ask.head.site, at=ask.site),
+        _LINES.format(name=ask.name, site=ask.head.site, at=ask.site),
         about={"model": ask.model.info.name, "model_words": model_words(ask.model.info), "site": ask.site},
         key="atlas",
         caption=" ".join(caption),
@@ -131,14 +156,17 @@ def head_view(ask: Asked, atlas: Atlas) -> None:
                     args=(one.id,),
                 )
             st.markdown(say.plain(one.claim))
-            say.caption(facts(one), _called(one))
+            say.caption(facts(one))
+            called = _called(one)
+            if called:
+                say.caption(called)
     if len(known.findings) > _LISTED:
         say.caption(f"And {len(known.findings) - _LISTED} more: search the Notebook for this head.")
     _detectors(ask, atlas, head)
     say.caption(f"What is written about it: {known_words(ask.model.info, ask.name, head)}")
 
 
-def _called(one: Finding) -> str:
+def _called(one: Brief) -> str:
     """What others call a finding."""
     given = [f"{note.by}: {', '.join(note.labels) or 'none fits'}" for note in store().labels_of(one.id, by=by())]
     return f"It is called: {'; '.join(given)}." if given else ""

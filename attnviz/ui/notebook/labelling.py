@@ -60,8 +60,13 @@ def _take_back(one: Finding) -> None:
 
 def agreement(model: str = "") -> None:
     """Krippendorff's alpha for every label, over the findings that two people labelled."""
-    found = store().agreement(by=by(), by_model=model or None)
     with st.expander("How far do people agree?", icon=":material/groups:"):
+        brought = st.toggle(
+            "Count labels that came with files, too",
+            key="notebook-brought",
+            help="The names in a file are whatever somebody wrote there: count them where you know who did.",
+        )
+        found = store().agreement(by=by(), by_model=model or None, brought=brought)
         say.caption(f"{found.words[:1].upper()}{found.words[1:]}")
         if found.labels:
             rows = [

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import streamlit as st
 
 from attnviz.errors import InputError
-from attnviz.findings import LABELS, STATUSES, Finding
+from attnviz.findings import LABELS, STATUSES, Finding, HeadAt
 from attnviz.findings.records import Status
+from attnviz.store import Brief
+from attnviz.store.rows import Asked
 from attnviz.ui import say
 from attnviz.ui.notebook.restoring import restore_head
-from attnviz.ui.notebook.shelf import by, found, heads_words, open_finding
+from attnviz.ui.notebook.shelf import by, complained, heads_words, open_finding, store
 from attnviz.ui.notebook.typed import heads_of
 from attnviz.ui.pickers import held
 
@@ -25,23 +28,22 @@ BADGES: dict[Status, tuple[str, Any]] = {
 }
 
 
-def findings_list() -> None:
-    """The search, and the findings that it finds."""
-    asked, whose = _search()
-    me, n = by(), int(st.session_state.get(_MORE, _PAGE))
-    mine = {"All": lambda one: True, "Mine": lambda one: one.author == me, "Of others": lambda one: one.author != me}
-    several = found(mine[whose], n + 1, **asked)
+def findings_list() -> Asked:
+    """The search, and the findings that it finds; returns what was searched for."""
+    asked, n = _search(), int(st.session_state.get(_MORE, _PAGE))
+    several = store().briefs(by=by(), limit=n + 1, **asked)
     if not several:
-        _empty(bool(asked) or whose != WHOSE[0])
-        return
+        _empty(bool(asked))
+        return asked
     for one in several[:n]:
         _card(one)
     if len(several) > n:
         st.button("Show more", key="notebook-more", on_click=lambda: st.session_state.update({_MORE: n + _PAGE}))
+    return asked
 
 
-def _search() -> tuple[dict[str, Any], str]:
-    """(the arguments of `Store.find`, whose findings are wanted)."""
+def _search() -> Asked:
+    """What is searched for, and whose."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         text = _typed("Search", "text", "In claim or note", 170)
         head = _typed("Head", "head", "L5H1", 90)
@@ -55,13 +57,15 @@ def _search() -> tuple[dict[str, Any], str]:
             key="notebook-whose",
             on_change=held(whose, WHOSE[0], key="notebook-whose"),
         )
+    of: dict[str, Any] = {"Mine": {"owner": by()}, "Of others": {"not_owner": by()}}
     asked: dict[str, Any] = {"text": text, "model": model, "label": label, "status": status}
     if head:
         several = heads_of(head)
         if len(several) != 1:
             raise InputError(f"One head is searched for at a time; got {heads_words(several)}.")
         asked["head"] = several[0]
-    return {name: value for name, value in asked.items() if value}, st.session_state.get(whose) or WHOSE[0]
+    asked |= of.get(st.session_state.get(whose) or WHOSE[0], {})
+    return cast(Asked, {name: value for name, value in asked.items() if value})
 
 
 def _typed(title: str, name: str, placeholder: str, width: int) -> str:
@@ -88,7 +92,7 @@ def _empty(searched: bool) -> None:
     )
 
 
-def _card(one: Finding) -> None:
+def _card(one: Brief) -> None:
     with st.container(border=True, gap="small", key=f"notebook-card-{one.id}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             status_badge(one)
@@ -103,41 +107,48 @@ def _card(one: Finding) -> None:
                 args=(one.id,),
             )
         st.markdown(f"**{say.plain(one.claim)}**")
-        head_buttons(one, f"notebook-head-{one.id}")
+        head_buttons(one.id, one.heads, f"notebook-head-{one.id}")
         say.caption(facts(one))
 
 
-def status_badge(one: Finding) -> None:
+def status_badge(one: Brief | Finding) -> None:
     icon, colour = BADGES[one.status]
     st.badge(one.status, icon=icon, color=colour)
 
 
-def head_buttons(one: Finding, key: str, most: int = _HEADS) -> None:
-    """The finding's heads; a press opens one of them on Explore, in the finding's own view."""
-    if not one.heads:
+def head_buttons(finding: str, heads: Sequence[HeadAt], key: str, most: int = _HEADS) -> None:
+    """A finding's heads; a press opens one of them on Explore, in the finding's own view."""
+    if not heads:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        for number, head in enumerate(one.heads[:most]):
+        for number, head in enumerate(heads[:most]):
             st.button(
                 str(head),
                 key=f"{key}-{number}",
                 type="tertiary",
                 icon=":material/visibility:",
                 help="Open this head on Explore, as the finding saw it",
-                on_click=restore_head,
-                args=(one, head),
+                on_click=_restore,
+                args=(finding, head),
             )
-        if len(one.heads) > most:
-            st.markdown(f"and {len(one.heads) - most} more", width="content")
+        if len(heads) > most:
+            st.markdown(f"and {len(heads) - most} more", width="content")
 
 
-def facts(one: Finding) -> str:
+def _restore(finding: str, head: HeadAt) -> None:
+    """For callbacks: read the whole finding now, for its view."""
+    with complained():
+        restore_head(store().get(finding, by=by()), head)
+
+
+def facts(one: Brief) -> str:
     """Who, when, how sure, on which model, in a line."""
+    brought = f", brought by {one.owner}" if one.owner not in ("", one.author) else ""
     parts = [
-        f"{one.author or 'unknown'}, {one.changed:%d %b %Y %H:%M} UTC",
+        f"by {one.author or 'unknown'}{brought}, {one.changed:%d %b %Y %H:%M} UTC",
         f"confidence {one.confidence:.0%}",
-        one.model.name,
-        f"{len(one.evidence)} measurement{'s' * (len(one.evidence) != 1)}" if one.evidence else "nothing measured",
+        one.model,
+        f"{one.measured} measurement{'s' * (one.measured != 1)}" if one.measured else "nothing measured",
         "shared" if one.shared else "private",
     ]
     return " · ".join(parts)

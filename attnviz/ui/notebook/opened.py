@@ -5,9 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from attnviz.findings import Finding
+from attnviz.store import brief_of
 from attnviz.ui import say
 from attnviz.ui.notebook import planning, proving
-from attnviz.ui.notebook.carrying import export_buttons
+from attnviz.ui.notebook.carrying import export_buttons, report_buttons
 from attnviz.ui.notebook.editing import edit_form, others_changed
 from attnviz.ui.notebook.labelling import labels_of
 from attnviz.ui.notebook.listing import facts, head_buttons, status_badge
@@ -24,6 +25,7 @@ def finding_view(one: Finding) -> None:
         st.button("All findings", key="notebook-back", icon=":material/arrow_back:", type="tertiary", on_click=_back)
         st.space("stretch")
         export_buttons(one)
+        report_buttons(one=one)
         if mine:
             _share(one)
             _remove(one)
@@ -32,12 +34,20 @@ def finding_view(one: Finding) -> None:
         for label in one.labels:
             st.badge(say.plain(label), color="blue")
     st.markdown(f"### {say.plain(one.claim)}")
-    say.caption(facts(one), f"Kept here by {owner}." if owner != one.author else "")
+    say.caption(facts(brief_of(one, owner=owner)))
+    if owner != one.author:
+        say.caption(
+            f"{owner} brought it from a file, and what is said in it of people and measurements is the file's word: "
+            "measure it again before you rest on it."
+        )
     left, right = st.columns([3, 2], gap="medium")
     with left:
         _seen(one)
     with right:
-        proving.status_row(one)
+        if mine:
+            proving.status_row(one)
+        else:
+            say.caption(f"Its status and its plan are set by {owner}; you may reword it, measure it, and label it.")
         with st.expander("Change it", icon=":material/edit:", expanded=others_changed(one)):
             edit_form(one, mine=mine)
         st.markdown("**What people call it**")
@@ -47,8 +57,9 @@ def finding_view(one: Finding) -> None:
     with plan:
         st.markdown("**The plan**")
         planning.plan_shown(one)
-        with st.expander("Plan a measurement" if one.plan is None else "Another plan", icon=":material/edit_note:"):
-            planning.plan_form(one)
+        if mine:
+            with st.expander("Another plan" if one.plan else "Plan a measurement", icon=":material/edit_note:"):
+                planning.plan_form(one)
     with evidence:
         st.markdown("**The evidence**")
         proving.measure_buttons(one)
@@ -71,7 +82,7 @@ def _seen(one: Finding) -> None:
             disabled=not one.seen.texts,
             help="Puts the text back and opens the page as it was.",
         )
-        head_buttons(one, "notebook-head")
+        head_buttons(one.id, one.heads, "notebook-head")
     figure = figure_of(one.figure) if one.figure else None
     if figure is not None:
         figure.update_layout(title_subtitle_text="")  # which is wider than a column, and stands below

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count, islice
-from typing import Any
 
 import streamlit as st
 
@@ -19,12 +17,12 @@ from attnviz.ui.selection import SAVED
 from attnviz.ui.session import act, model_name, saved_trace, select, selection, stores
 
 _TOLD, _PROBLEM = "attnviz_notebook_told", "attnviz_notebook_problem"
-_BATCH = 50
 
 
 @st.cache_resource(show_spinner=False)
 def store() -> Store:
-    """The server's findings, opened once; StoreError where they cannot be, and the next call tries again."""
+    """The server's findings, opened once, where the settings say; StoreError where they cannot be, and the next call
+    tries again."""
     return open_store()
 
 
@@ -41,19 +39,6 @@ def opened() -> str:
 def open_finding(finding: str) -> None:
     """For callbacks: open one, or with "" go back to all."""
     select(finding=finding)
-
-
-def found(wanted: Callable[[Finding], bool], n: int, **asked: Any) -> list[Finding]:
-    """The first n findings that `Store.find` gives for this and that are wanted, the last changed first."""
-    return list(islice(filter(wanted, _every(asked)), n))
-
-
-def _every(asked: dict[str, Any]) -> Iterator[Finding]:
-    for start in count(0, _BATCH):
-        some = store().find(by=by(), limit=_BATCH, offset=start, **asked)
-        yield from some
-        if len(some) < _BATCH:
-            return
 
 
 def save(new: Finding, base: Finding, told: str) -> bool:

@@ -1,0 +1,115 @@
+"""The Notebook's files: what is imported is private and told to be brought, and reports hold what one may see."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from attnviz.findings import Annotation, Finding, HeadAt, ModelRecord, Seen
+from attnviz.settings import settings
+from attnviz.store import Store
+from attnviz.ui.notebook import carrying, shelf
+from pages import HOSTILE, assert_fine, opened, said, words_of
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A store of the test's own, and everybody in it is Ada."""
+    monkeypatch.setenv("ATTNVIZ_DATA_DIR", str(tmp_path))
+    settings.cache_clear()
+    shelf.store.clear()
+    monkeypatch.setattr(shelf, "person", lambda: "Ada")
+    yield shelf.store()
+    monkeypatch.undo()
+    settings.cache_clear()
+    shelf.store.clear()
+
+
+def finding(claim: str, **parts: Any) -> Finding:
+    start: dict[str, Any] = {
+        "heads": (HeadAt(layer=1, head=1, site="cross"),),
+        "model": ModelRecord(name="m"),
+        "seen": Seen(page="Explore", params={"model": "dates"}, texts={"text": "a text"}),
+    }
+    return Finding(claim=claim, **start | parts)
+
+
+def test_what_is_imported_is_private_and_told_to_be_brought(store: Store) -> None:
+    given = (Annotation(by="Cy", labels=("sink",)), Annotation(by="Dee", labels=("sink",)))
+    one = finding("of Zoe", author="Zoe", shared=True, annotations=given)
+    test = opened("notebook")
+    test.file_uploader[0].set_value(("all.jsonl", one.model_dump_json().encode(), "application/jsonl")).run()
+    test.button(key="notebook-import").click().run()
+    assert_fine(test)
+    assert "private to you, whatever the file says" in said(test)
+    assert "by Zoe, brought by Ada" in said(test)
+    assert "private" in said(test)
+    assert store.briefs(by="Bo") == []
+    assert "no finding was labelled by two people" in said(test)
+    test.toggle(key="notebook-brought").set_value(True).run()
+    assert_fine(test)
+    assert "2 people, 1 finding" in said(test)
+    test = opened("notebook", finding=one.id)
+    assert_fine(test)
+    assert "Ada brought it from a file" in said(test)
+    assert "Cy (brought by Ada)" in str(next(frame.value for frame in test.dataframe if "who" in frame.value))
+
+
+def test_a_file_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTNVIZ_UPLOAD_BYTES", "100")
+    settings.cache_clear()
+    test = opened("notebook")
+    test.file_uploader[0].set_value(("all.jsonl", b"x" * 101, "application/jsonl")).run()
+    assert "at most 100" in words_of(test.error)
+    assert test.button(key="notebook-import").disabled
+
+
+def test_what_somebody_else_keeps_is_neither_planned_nor_decided(store: Store) -> None:
+    one = store.save(finding("shared", shared=True), by="Bo")
+    test = opened("notebook", finding=one.id)
+    assert_fine(test)
+    assert "Its status and its plan are set by Bo" in said(test)
+    keys = {str(button.key) for button in test.button}
+    assert not keys & {"notebook-status-supported", "notebook-status-refuted", "notebook-state"}
+    assert "notebook-measure" in keys
+
+
+def test_heads_in_the_list_open_the_finding_s_own_view(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    went: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        "attnviz.ui.notebook.listing.restore_head", lambda one, head: went.append((one.seen.page, str(head)))
+    )
+    one = store.save(finding("x"), by="Ada")
+    test = opened("notebook")
+    test.button(key=f"notebook-head-{one.id}-0").click().run()
+    assert_fine(test)
+    assert went == [("Explore", "cross L1H1")]
+
+
+def test_reports_hold_what_is_searched_for_and_may_be_seen(store: Store) -> None:
+    mine = store.save(finding(HOSTILE, labels=("sink",)), by="Ada")
+    other = store.save(finding("another", shared=True), by="Bo")
+    secret = store.save(finding("Bo's own"), by="Bo")
+    assert_fine(opened("notebook", finding=mine.id))
+    whole = carrying._report(store, "Ada", {}, "", "md").decode()
+    assert mine.id in whole
+    assert other.id in whole
+    assert secret.id not in whole
+    assert other.id not in carrying._report(store, "Ada", {"label": "sink"}, "", "md").decode()
+    page = carrying._report(store, "Ada", {}, mine.id, "html").decode()
+    assert page.startswith("<!DOCTYPE html>")
+    assert HOSTILE not in page
+    for nobodys in (secret.id, "0" * 32):
+        told = carrying._report(store, "Ada", {}, nobodys, "html").decode()
+        assert "There is no report." in told
+        assert "Bo" not in told
+
+
+def test_a_report_has_the_last_changed_and_says_that_there_are_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrying, "MOST_REPORTED", 2)
+    kept = [store.save(finding(str(number)), by="Ada") for number in range(3)]
+    told = carrying._report(store, "Ada", {}, "", "md").decode()
+    assert sum(one.id in told for one in kept) == 2
+    assert "The 2 that were changed last; there are more" in told
