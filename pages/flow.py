@@ -3,14 +3,12 @@
 import streamlit as st
 
 from attnviz.errors import AttnvizError
-from attnviz.findings import EdgeAt
 from attnviz.ui import say
 from attnviz.ui.flow.graph_view import graph_view
 from attnviz.ui.flow.side_by_side import methods_view
 from attnviz.ui.flow.target import chooser, subject_of
 from attnviz.ui.flow.texts import texts_view
 from attnviz.ui.flow.writes import writes_view
-from attnviz.ui.notebook.keeping import keep_this
 from attnviz.ui.page import focus_on, open_page, traced
 from attnviz.ui.selection import ASPECTS
 from attnviz.ui.session import select, selection
@@ -37,10 +35,9 @@ try:
     if selection().aspect == "graph":
         graph_view(subject, focus)
     elif selection().aspect == "methods":
-        methods_view(subject)
+        methods_view(subject, focus)
         texts_view(subject)
     else:
         writes_view(subject, focus)
-    keep_this("Flow", heads=focus.heads, edges=[EdgeAt(query=focus.query, key=focus.key)])
 except AttnvizError as error:
     say.problem(error)

@@ -7,6 +7,7 @@ from attnviz.ui import say
 from attnviz.ui.gaze import played, results, upload
 from attnviz.ui.gaze.asking import asked
 from attnviz.ui.gaze.draft import complaint, gaze, readings_of
+from attnviz.ui.notebook.offering_gaze import keep_read
 from attnviz.ui.page import open_page
 from attnviz.ui.session import selection, show, take_notes
 
@@ -31,6 +32,7 @@ try:
     st.divider()
     with st.container():
         played.beside(ask, played.sentence_picker(ask))
+        keep_read(ask, key="gaze-sentence")
     st.divider()
     results.correlate(ask, fit)
 except AttnvizError as error:

@@ -10,7 +10,6 @@ from attnviz.ui.heads import asking, finding
 from attnviz.ui.heads.card import card, fires, go
 from attnviz.ui.heads.families import families_view, scope
 from attnviz.ui.heads.overview import heads_view
-from attnviz.ui.notebook.keeping import keep_this
 from attnviz.ui.page import open_page
 from attnviz.ui.session import select, selection
 from attnviz.ui.views import site_picker
@@ -44,7 +43,6 @@ try:
         with right:
             card(ask, summary)
             fires(ask, run)
-            keep_this("Heads", heads=[ask.head])
 except AttnvizError as error:
     say.problem(error)
     if selection().corpus:

@@ -5,7 +5,6 @@ import streamlit as st
 from attnviz.errors import AttnvizError, InputError
 from attnviz.ui import say
 from attnviz.ui.feedback import feedback_list, given
-from attnviz.ui.notebook.keeping import keep_this
 from attnviz.ui.page import focus_on, open_page, traced
 from attnviz.ui.steering.asking import plan_now, subject_of
 from attnviz.ui.steering.beside import beside
@@ -22,7 +21,6 @@ try:
     subject = subject_of(opening.model, trace, focus, plan)
     st.divider()
     beside(subject)
-    keep_this("Steering", heads=focus.heads)
 except AttnvizError as error:
     say.problem(error)
 feedback_list()

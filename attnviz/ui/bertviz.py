@@ -10,15 +10,19 @@ import streamlit as st
 
 from attnviz import bertviz_views
 from attnviz.bertviz_views import MOST_BYTES, MOST_DRAWN, Kind, Page
+from attnviz.edits import Head
 from attnviz.errors import AttnvizError
 from attnviz.figures.labels import model_words, run_words
 from attnviz.figures.palette import Theme
+from attnviz.findings import EdgeAt
 from attnviz.settings import settings
 from attnviz.trace import Trace
 from attnviz.ui import say, work
 from attnviz.ui.components.framed import framed
 from attnviz.ui.focus import Focus
 from attnviz.ui.jobs import Job
+from attnviz.ui.notebook.keeping import keep_this
+from attnviz.ui.notebook.viewing import BERTVIZ_KIND
 from attnviz.ui.pickers import segments
 from attnviz.ui.python_lines import bertviz_lines
 from attnviz.ui.session import selection, text_of
@@ -26,7 +30,7 @@ from attnviz.ui.theme import theme
 
 TITLES = {"head": "Head view", "model": "Model view", "neuron": "Neuron view", "products": "Query-key products"}
 _AROUND = 1  # layers before and after the selected one that the model view starts with
-_KIND, _PRESSED = "attnviz_bertviz_kind", "attnviz_bertviz_pressed"
+_PRESSED = "attnviz_bertviz_pressed"
 _ASKED, _PAGES = "attnviz_bertviz_asked", "attnviz_bertviz_pages"
 _KEPT = 3  # pages that stay with a session, as long as they are not more than one may be
 _WORDS = {
@@ -59,6 +63,12 @@ class Wanted:
         heads = [self.head] if neuron else self.heads
         return bertviz_views.Wanted.checked(self.kind, trace, self.layers, heads, site).drawn()
 
+    def named(self, trace: Trace) -> list[Head]:
+        """The heads that were chosen by number, in the chosen layers; none where all are drawn."""
+        heads = (self.head,) if self.kind == "neuron" else self.heads or ()
+        site = self.site if len(trace.info.sites) > 1 else None
+        return [Head(layer, head, site) for layer in self.layers for head in heads]
+
     def make(self, trace: Trace, theme: Theme) -> Page:
         if self.kind == "neuron":
             return bertviz_views.neuron_view(trace, layers=self.layers, head=self.head, site=self.site, theme=theme)
@@ -68,10 +78,10 @@ class Wanted:
 
 def kind_picker() -> str:
     """Which view; kept while other pages are looked at."""
-    current: str = st.session_state.get(_KIND, "head")
+    current: str = st.session_state.get(BERTVIZ_KIND, "head")
 
     def use(kind: str) -> None:
-        st.session_state[_KIND] = kind
+        st.session_state[BERTVIZ_KIND] = kind
 
     segments("View", TITLES, current, key="bertviz-kind", use=use)
     return current
@@ -161,6 +171,15 @@ def show_page(trace: Trace, focus: Focus, wanted: Wanted, html: str) -> None:
     """The page in its frame, to be saved as well, and the lines of Python that write it."""
     title, chosen = TITLES[wanted.kind], selection()
     framed(html, key="bertviz", label=f"BertViz: {title}")
+    lines = bertviz_lines(
+        chosen,
+        focus,
+        text_of(chosen.text),
+        text_of(chosen.other),
+        kind=wanted.kind,
+        layers=wanted.layers,
+        heads=wanted.heads,
+    )
     with st.container(horizontal=True):
         st.download_button(
             "HTML",
@@ -173,17 +192,17 @@ def show_page(trace: Trace, focus: Focus, wanted: Wanted, html: str) -> None:
             on_click="ignore",
         )
         with st.popover("Copy as Python", icon=":material/code:"):
-            lines = bertviz_lines(
-                chosen,
-                focus,
-                text_of(chosen.text),
-                text_of(chosen.other),
-                kind=wanted.kind,
-                layers=wanted.layers,
-                heads=wanted.heads,
-            )
             say.caption("These lines write this view as a file.")
             st.code(lines, language="python", wrap_lines=True)
+        keep_this(
+            "BertViz",
+            heads=wanted.named(trace) or focus.heads,
+            edges=[EdgeAt(query=focus.query, key=focus.key)],
+            lines=lines,
+            also_seen=[trace.text] if trace.text != text_of(chosen.text) else (),
+            caption="BertViz's drawing is a page of its own and is not kept: it is made again there, of the layers "
+            "and heads that you choose. The lines of Python write this one.",
+        )
     layers = ", ".join(map(str, wanted.layers))
     say.caption(
         f"{title} of layer{'s' * (len(wanted.layers) > 1)} {layers}, {run_words(trace)} of "

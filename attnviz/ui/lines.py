@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import cast
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from attnviz.edits import Head
 from attnviz.export import about
 from attnviz.figures.labels import model_words, run_words, sink_words, unit_words
 from attnviz.figures.lines import attention_lines, heads_words
+from attnviz.figures.palette import Theme
+from attnviz.findings import EdgeAt
 from attnviz.heads import Scores
 from attnviz.lines import MOST_EDGES, Edges, strongest_edges
 from attnviz.settings import settings
@@ -19,12 +22,12 @@ from attnviz.ui.components.lines import lines as lines_component
 from attnviz.ui.export import export_bar
 from attnviz.ui.focus import Focus
 from attnviz.ui.jobs import Job
+from attnviz.ui.notebook.keeping import keep_this
+from attnviz.ui.notebook.viewing import LINES_ONE
 from attnviz.ui.pickers import held, share_slider
 from attnviz.ui.python_lines import lines_lines
 from attnviz.ui.session import select, selection, text_of
 from attnviz.ui.theme import theme
-
-_ONE = "lines-one-query"
 
 
 def head_chooser(trace: Trace, focus: Focus, scores: Scores) -> None:
@@ -90,7 +93,7 @@ def share_controls(focus: Focus) -> bool:
     with left:
         words = "The fewest lines are drawn that hold this share of the attention of all chosen heads together."
         share_slider("Attention that the lines hold", key="lines-share", help=words)
-    hold = held(_ONE, False, key="lines-one")
+    hold = held(LINES_ONE, False, key="lines-one")
     return right.toggle("Only the selected query", key="lines-one", on_change=hold)
 
 
@@ -154,17 +157,24 @@ def caption(trace: Trace, focus: Focus, edges: Edges) -> None:
 def take_along(trace: Trace, focus: Focus, edges: Edges) -> None:
     """The lines as a file, as a table and as Python."""
     chosen, look = selection(), theme()
+
+    def figure(scheme: Theme = look) -> go.Figure:
+        return attention_lines(trace, edges, view=focus.view, theme=scheme)
+
+    python = lines_lines(chosen, focus, text_of(chosen.text), text_of(chosen.other), one=edges.one is not None)
     facts = about(trace, view=focus.view) | {
         "site": trace.info.site(focus.head.site),
         "heads": [_name(head) for head in focus.heads],
         "share": chosen.share,
         "query": "all" if edges.one is None else edges.one,
     }
-    export_bar(
-        "lines",
-        lambda: attention_lines(trace, edges, view=focus.view, theme=look),
-        edges.frame,
-        lines_lines(chosen, focus, text_of(chosen.text), text_of(chosen.other), one=edges.one is not None),
-        rows=len(edges),
-        about=facts,
-    )
+    with st.container(horizontal=True):
+        export_bar("lines", figure, edges.frame, python, rows=len(edges), about=facts)
+        keep_this(
+            "Lines",
+            heads=focus.heads,
+            edges=[EdgeAt(query=focus.query, key=focus.key)],
+            figure=lambda: figure("light"),
+            lines=python,
+            also_seen=[trace.text] if trace.text != text_of(chosen.text) else (),
+        )

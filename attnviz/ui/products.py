@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from attnviz.export import about
 from attnviz.figures.labels import head_words, model_words, run_words
+from attnviz.figures.palette import Theme
 from attnviz.figures.products import product_map
+from attnviz.findings import EdgeAt, HeadAt
 from attnviz.products import Products, query_key
 from attnviz.tokens import Token
 from attnviz.trace import Trace
@@ -17,6 +20,7 @@ from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
 from attnviz.ui.focus import Focus
 from attnviz.ui.head_map import signed
+from attnviz.ui.notebook.keeping import keep_this
 from attnviz.ui.pickers import dropdown
 from attnviz.ui.python_lines import products_lines
 from attnviz.ui.session import select, selection, text_of
@@ -89,18 +93,32 @@ def _take_along(trace: Trace, focus: Focus, products: Products, shown: list[int]
     """The products as a file, as a table and as Python."""
     chosen, look = selection(), theme()
     as_seen = shown == products.visible.nonzero().flatten().tolist()
-    export_bar(
-        "products",
-        lambda: product_map(trace, products, keys=shown, theme=look),
-        lambda: _frame(products, trace.axes(focus.head.site)[1], shown),
-        products_lines(
-            chosen, focus, text_of(chosen.text), text_of(chosen.other), keys=None if as_seen else tuple(shown)
-        ),
-        rows=len(shown) * products.products.shape[1],
-        about=about(trace, head=focus.head) | {"query": products.query, "scaling": products.scaling},
-        caption="A row sums to the score before the mask. A turn of queries and keys together changes every product "
-        "and no weight: a dimension has no meaning of its own.",
+
+    def figure(scheme: Theme = look) -> go.Figure:
+        return product_map(trace, products, keys=shown, theme=scheme)
+
+    python = products_lines(
+        chosen, focus, text_of(chosen.text), text_of(chosen.other), keys=None if as_seen else tuple(shown)
     )
+    with st.container(horizontal=True):
+        export_bar(
+            "products",
+            figure,
+            lambda: _frame(products, trace.axes(focus.head.site)[1], shown),
+            python,
+            rows=len(shown) * products.products.shape[1],
+            about=about(trace, head=focus.head) | {"query": products.query, "scaling": products.scaling},
+            caption="A row sums to the score before the mask. A turn of queries and keys together changes every "
+            "product and no weight: a dimension has no meaning of its own.",
+        )
+        keep_this(
+            "BertViz",
+            heads=[focus.head],
+            edges=[EdgeAt(query=focus.query, key=focus.key, head=HeadAt.of(focus.head))],
+            figure=lambda: figure("light"),
+            lines=python,
+            also_seen=[trace.text] if trace.text != text_of(chosen.text) else (),
+        )
 
 
 def _frame(products: Products, keys: tuple[Token, ...], shown: list[int]) -> pd.DataFrame:

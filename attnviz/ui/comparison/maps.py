@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import plotly.graph_objects as go
 import streamlit as st
 
 from attnviz.compare import Difference, difference
@@ -16,7 +17,9 @@ from attnviz.export import about
 from attnviz.figures.attention import attention_map
 from attnviz.figures.comparison import both_sink_words, difference_map, lone_words
 from attnviz.figures.labels import head_words, model_words, run_words, unit_words
+from attnviz.figures.palette import Theme
 from attnviz.figures.pooling import block_of, largest_of_blocks
+from attnviz.findings import EdgeAt, HeadAt
 from attnviz.trace import Trace
 from attnviz.ui import say
 from attnviz.ui.comparison.lines import difference_lines, map_lines
@@ -25,6 +28,7 @@ from attnviz.ui.components import matrix
 from attnviz.ui.export import export_bar
 from attnviz.ui.focus import Focus
 from attnviz.ui.head_map import round_up, signed
+from attnviz.ui.notebook.keeping import keep_this
 from attnviz.ui.reading import SCALE_TITLES, palette_of
 from attnviz.ui.selection import Window
 from attnviz.ui.session import select, selection
@@ -168,22 +172,32 @@ def difference_view(pair: Pair, focus: Focus, seen: tuple[Seen, Seen]) -> None:
         "the reason.",
     )
     chosen, look = selection(), theme()
-    export_bar(
-        "difference",
-        lambda: difference_map(
-            pair.first,
-            pair.second,
-            pair.head,
-            other=pair.other,
-            view=pair.view,
-            scale=chosen.scale,
-            theme=look,
-        ),
-        found.frame,
-        difference_lines(pair, chosen),
-        rows=found.weights.size,
-        about=facts(pair, pair.head, pair.other),
-    )
+
+    def figure(scheme: Theme = look) -> go.Figure:
+        return difference_map(
+            pair.first, pair.second, pair.head, other=pair.other, view=pair.view, scale=chosen.scale, theme=scheme
+        )
+
+    python = difference_lines(pair, chosen)
+    with st.container(horizontal=True):
+        export_bar(
+            "difference",
+            figure,
+            found.frame,
+            python,
+            rows=found.weights.size,
+            about=facts(pair, pair.head, pair.other),
+        )
+        one_model = pair.runs[0].name == pair.runs[1].name
+        keep_this(
+            "Compare",
+            heads=list(dict.fromkeys([pair.head, pair.other])) if one_model else [pair.head],
+            edges=[EdgeAt(query=focus.query, key=focus.key, head=HeadAt.of(pair.head))],
+            figure=lambda: figure("light"),
+            lines=python,
+            also_seen=[text for run in pair.runs for text in (run.trace.text, run.trace.source_text) if text],
+            caption="" if one_model else "It is a finding about the first model; the second stands in the view alone.",
+        )
 
 
 def _map(values: npt.NDArray[np.float32], axes: Axes, focus: Focus, first: Seen, *, key: str, **looks: Any) -> None:

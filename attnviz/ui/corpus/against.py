@@ -8,12 +8,14 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from attnviz.corpus import Comparison, Result, compare, compare_paired
 from attnviz.corpus.changes import LEAST_TEXTS
 from attnviz.errors import ShapeError
 from attnviz.figures.corpus import change_grid, choice_words, widest
+from attnviz.figures.palette import Theme
 from attnviz.ui import say, work
 from attnviz.ui.corpus.lines import change_lines
 from attnviz.ui.corpus.looked import Looked, labels_of
@@ -24,6 +26,7 @@ from attnviz.ui.corpus.texts import corpora
 from attnviz.ui.export import export_bar
 from attnviz.ui.head_map import head_matrix, round_up, signed
 from attnviz.ui.jobs import Job
+from attnviz.ui.notebook.offering_corpus import keep_scored
 from attnviz.ui.pickers import dropdown, other_model, segments
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
@@ -173,14 +176,29 @@ def _changes(looked: Looked, sides: Sides) -> None:
         _map(looked, apart, sides)
         info, look, names, lines = looked.subject.model.info, theme(), sides.names, _lines(looked, sides)
         site = looked.subject.site
-        export_bar(
-            f"corpus changes {looked.detector}",
-            lambda: change_grid(found, info, names, site=site, rate=RATE, theme=look),
-            lambda: found.frame(rate=RATE),
-            lines,
-            about=_facts(looked, sides),
-            key="corpus-changes",
-        )
+
+        def figure(scheme: Theme = look) -> go.Figure:
+            return change_grid(found, info, names, site=site, rate=RATE, theme=scheme)
+
+        with st.container(horizontal=True):
+            export_bar(
+                f"corpus changes {looked.detector}",
+                figure,
+                lambda: found.frame(rate=RATE),
+                lines,
+                about=_facts(looked, sides),
+                key="corpus-changes",
+            )
+            # Of the difference itself there is no evidence: what a finding measures is one model on one set of texts.
+            sets = [side.known for side in (sides.first, sides.second)]
+            keep_scored(
+                "Corpus",
+                looked.scored(),
+                figure=lambda: figure("light"),
+                lines=lines,
+                others=sets,
+                key="corpus-changes",
+            )
     with wide:
         n = int(changed.sum())
         how = "changed" if sides.paired else f"differ between {second} and {first}"

@@ -8,10 +8,11 @@ import streamlit as st
 
 from attnviz.corpus import Choice
 from attnviz.edits import Head
-from attnviz.heads import DETECTORS
+from attnviz.heads import DETECTORS, VARIANTS
 from attnviz.ui import say
 from attnviz.ui.corpus.subject import Subject
 from attnviz.ui.measuring import shelf
+from attnviz.ui.notebook.offering_corpus import Scored
 from attnviz.ui.pickers import detector_picker, dropdown, segments
 from attnviz.ui.reading import kinds_picker
 from attnviz.ui.session import select, selection
@@ -39,6 +40,12 @@ class Looked:
     def detector(self) -> str:
         assert self.choice.detector is not None
         return self.choice.detector
+
+    def scored(self) -> Scored:
+        """The head's scores, for a finding."""
+        subject, variant = self.subject, VARIANTS.index(self.choice.variant or VARIANTS[0])
+        known, run = subject.known, subject.run
+        return Scored(subject.model, self.head, self.detector, variant, known, run, subject.sinks, self.label)
 
     @property
     def head_words(self) -> str:

@@ -6,10 +6,12 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from attnviz.corpus import Item, Summary, outliers
 from attnviz.figures.corpus import MOST_STRIPS, choice_words, means_grid, text_dots
+from attnviz.figures.palette import Theme
 from attnviz.heads import DETECTORS
 from attnviz.ui import say, work
 from attnviz.ui.corpus.lines import dots_lines, means_lines
@@ -20,6 +22,7 @@ from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.head_map import head_matrix
 from attnviz.ui.jobs import Job
 from attnviz.ui.measuring import shelf, summary
+from attnviz.ui.notebook.offering_corpus import keep_scored
 from attnviz.ui.session import select, selection, stores
 from attnviz.ui.theme import theme
 
@@ -119,16 +122,23 @@ def _head(looked: Looked, found: Summary) -> None:
         f"Only {MOST_STRIPS} labels have a strip." if strips > MOST_STRIPS else "",
     )
     id, choice, label = looked.subject.id, looked.choice, looked.label
-    export_bar(
-        f"corpus texts {looked.detector} {looked.head_words}",
-        lambda: text_dots(values, found, head, info, name, theme=look),
-        lambda: over_texts(of_label(id, label), choice),
-        dots_lines(looked),
-        rows=found.n * int(np.isfinite(found.mean).sum()),
-        about=facts(looked),
-        caption="The table has this detector's value of every head on every text.",
-        key="corpus-texts",
-    )
+
+    def figure(scheme: Theme = look) -> go.Figure:
+        return text_dots(values, found, head, info, name, theme=scheme)
+
+    python = dots_lines(looked)
+    with st.container(horizontal=True):
+        export_bar(
+            f"corpus texts {looked.detector} {looked.head_words}",
+            figure,
+            lambda: over_texts(of_label(id, label), choice),
+            python,
+            rows=found.n * int(np.isfinite(found.mean).sum()),
+            about=facts(looked),
+            caption="The table has this detector's value of every head on every text.",
+            key="corpus-texts",
+        )
+        keep_scored("Corpus", looked.scored(), figure=lambda: figure("light"), lines=python)
     _outliers(looked, over.far)
 
 

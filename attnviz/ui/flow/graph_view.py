@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -9,6 +10,7 @@ from attnviz.errors import InputError, Unsupported
 from attnviz.export import about
 from attnviz.figures.flow import MOST_SANKEY_EDGES, held_words, sankey
 from attnviz.figures.labels import model_words, run_words, sink_words
+from attnviz.figures.palette import Theme
 from attnviz.flow.graph import Graph
 from attnviz.flow.methods import METHODS
 from attnviz.ui import say
@@ -21,10 +23,12 @@ from attnviz.ui.flow.picked import edge_view
 from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.flow.target import Subject, source_levels, state_words
 from attnviz.ui.focus import Focus
+from attnviz.ui.notebook.offering_flow import keep_flow
 from attnviz.ui.pickers import dropdown, held, segments, share_slider
 from attnviz.ui.selection import GRAPHS
 from attnviz.ui.session import select, selection, text_of
 from attnviz.ui.theme import theme
+from attnviz.view import Sinks
 
 _AS, _LEAST = "attnviz_flow_drawn_as", "attnviz_flow_routes_threshold"
 _CANVAS, _SANKEY = "Graph", "Sankey"
@@ -48,7 +52,7 @@ def graph_view(subject: Subject, focus: Focus) -> None:
         show_figure(sankey(graph, theme=theme(), title=_title(subject)), "flow-sankey", titled=True)
     else:
         _canvas(subject, focus, graph)
-    _caption(subject, drawn, options, as_sankey=as_sankey)
+    _caption(subject, focus, drawn, options, as_sankey=as_sankey)
     feedback_row(text_of(selection().text), model=subject.name, kind="explanation", key="flow-feedback")
     edge_view(subject, focus, drawn=_is_drawn(subject, focus, graph))
 
@@ -190,7 +194,9 @@ def _hybrid_words(subject: Subject) -> str:
     )
 
 
-def _caption(subject: Subject, drawn: finding.Drawn, options: finding.Options, *, as_sankey: bool) -> None:
+def _caption(
+    subject: Subject, focus: Focus, drawn: finding.Drawn, options: finding.Options, *, as_sankey: bool
+) -> None:
     graph, title = drawn.graph, _title(subject)
     chosen, trace, look = selection(), subject.trace, theme()
     method, unit = METHODS[_method(subject)], subject.view.unit
@@ -208,16 +214,42 @@ def _caption(subject: Subject, drawn: finding.Drawn, options: finding.Options, *
         "It shows where states come from, whatever is predicted: not which token decides the answer. For that, hold "
         "the methods against the yardsticks.",
     )
-    export_bar(
-        "flow graph",
-        lambda: sankey(drawn.few(), theme=look, title=title),
-        lambda: graph.edges,
-        graph_lines(chosen, subject, options, few=len(graph.edges) > MOST_SANKEY_EDGES),
-        rows=len(graph.edges),
-        about=about(trace, view=subject.view)
-        | {"method": _method(subject), "share": chosen.share, "held": graph.held}
-        | dict(options),
-        key="flow-graph",
-        caption="Where a method lets mass run, not what the model needs.",
-        made="the same graph" if as_sankey else "the same graph, drawn as a Sankey diagram,",
-    )
+
+    def figure(scheme: Theme = look) -> go.Figure:
+        return sankey(drawn.few(), theme=scheme, title=title)
+
+    python = graph_lines(chosen, subject, options, few=len(graph.edges) > MOST_SANKEY_EDGES)
+    with st.container(horizontal=True):
+        export_bar(
+            "flow graph",
+            figure,
+            lambda: graph.edges,
+            python,
+            rows=len(graph.edges),
+            about=about(trace, view=subject.view)
+            | {"method": _method(subject), "share": chosen.share, "held": graph.held}
+            | dict(options),
+            key="flow-graph",
+            caption="Where a method lets mass run, not what the model needs.",
+            made="the same graph" if as_sankey else "the same graph, drawn as a Sankey diagram,",
+        )
+        names = (_method(subject),)
+        keep_flow(
+            subject,
+            focus,
+            lambda: finding.found_for(subject, names, Sinks()),
+            names=names,
+            figure=(lambda: figure("light")) if len(graph.edges) else None,
+            lines=python,
+            otherwise=_otherwise(subject, options),
+        )
+
+
+def _otherwise(subject: Subject, options: finding.Options) -> str:
+    """Why the graph is of something that a finding does not measure; "" where it is not."""
+    position, level = subject.state
+    if level is not None or (position is not None and not subject.trace.info.has_vocabulary):
+        return "the state of one token is explained, and a finding measures where an outcome comes from."
+    if options:
+        return "weak edges are not followed here, and a finding leaves none out."
+    return "sinks are taken out here, and a finding leaves them in." if subject.view.sinks.active else ""

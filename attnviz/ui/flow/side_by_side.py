@@ -26,6 +26,8 @@ from attnviz.ui.flow import asking, finding, keeping
 from attnviz.ui.flow.lines import agreement_lines, bars_lines
 from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.flow.target import Subject, goal_words, seen_until
+from attnviz.ui.focus import Focus
+from attnviz.ui.notebook.offering_flow import keep_flow
 from attnviz.ui.session import selection
 from attnviz.ui.theme import theme
 from attnviz.view import Sinks
@@ -35,7 +37,7 @@ WITHOUT_WORDS = "without sinks"
 _ASKED = "attnviz_flow_yardsticks"
 
 
-def methods_view(subject: Subject) -> None:
+def methods_view(subject: Subject, focus: Focus) -> None:
     """The bars, what is refused, and the table of agreement."""
     asking.sinks_switch(subject)
     without = asking.without_sinks(subject)
@@ -52,7 +54,7 @@ def methods_view(subject: Subject) -> None:
     if not rows:
         say.caption("No method can explain this here; the reasons stand below.")
     else:
-        _bars(subject, plain, rows, shown)
+        _bars(subject, focus, plain, rows, shown)
     _refused(plain.refused)
     if len(rows) > 1:
         _agreement(subject, rows, shown)
@@ -118,7 +120,9 @@ def _effects(subject: Subject, hows: Sequence[str]) -> tuple[dict[str, Effects],
     return effects, arguments
 
 
-def _bars(subject: Subject, plain: finding.Found, rows: Mapping[str, Columns], shown: asking.Rows) -> None:
+def _bars(
+    subject: Subject, focus: Focus, plain: finding.Found, rows: Mapping[str, Columns], shown: asking.Rows
+) -> None:
     names, look, trace = labels(subject), theme(), subject.trace
     state = "the state of " * (subject.goal is not None) + goal_words(subject)
     what = f"the {plain.title}" if plain.title else state
@@ -142,15 +146,26 @@ def _bars(subject: Subject, plain: finding.Found, rows: Mapping[str, Columns], s
         "Position alone knows nothing of the text: a method that looks like it has found little more.",
         "No method is the truth, and none is the effect of taking a token away: that is what the yardsticks measure.",
     )
-    export_bar(
-        "methods",
-        figure,
-        lambda: frame(subject, rows),
-        bars_lines(selection(), subject, shown),
-        about=about(trace, view=subject.view) | {"explained": what},
-        key="flow-methods",
-        caption="Each row is scaled to its own largest size. No method is the truth.",
-    )
+    python = bars_lines(selection(), subject, shown)
+    with st.container(horizontal=True):
+        export_bar(
+            "methods",
+            figure,
+            lambda: frame(subject, rows),
+            python,
+            about=about(trace, view=subject.view) | {"explained": what},
+            key="flow-methods",
+            caption="Each row is scaled to its own largest size. No method is the truth.",
+        )
+        keep_flow(
+            subject,
+            focus,
+            lambda: plain,
+            names=tuple(plain.scores),
+            figure=lambda: figure("light"),
+            lines=python,
+            otherwise=keeping.too_long(trace),
+        )
 
 
 def frame(subject: Subject, rows: Mapping[str, Columns]) -> pd.DataFrame:

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from attnviz.errors import InputError, Unsupported
 from attnviz.export import about
 from attnviz.figures.attribution import attribution_bars, attribution_map, head_scores, lens_map
 from attnviz.figures.labels import model_words, run_words
+from attnviz.figures.palette import Theme
 from attnviz.text import visible
 from attnviz.ui import say, views
 from attnviz.ui.export import export_bar
@@ -21,6 +23,7 @@ from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.flow.target import Subject, goal_words
 from attnviz.ui.focus import Focus
 from attnviz.ui.head_map import head_matrix, round_up, signed
+from attnviz.ui.notebook.offering_flow import keep_flow
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
 
@@ -72,15 +75,28 @@ def _parts(subject: Subject, focus: Focus, found: finding.Written) -> None:
         "and it does not say what would happen without the part.",
         "Norms are held at the scale that they had in this run.",
     )
-    export_bar(
-        "logit attribution",
-        lambda: attribution_map(found.parts, site=site, theme=look, title=title),
-        lambda: found.parts,
-        attribution_lines(selection(), subject, site),
-        about=about(subject.trace) | {"explained": found.title, "total_logits": found.total},
-        key="flow-attribution",
-        caption="What each part writes straight to the logits, not what would happen without it.",
-    )
+
+    def figure(scheme: Theme = look) -> go.Figure:
+        return attribution_map(found.parts, site=site, theme=scheme, title=title)
+
+    python = attribution_lines(selection(), subject, site)
+    with st.container(horizontal=True):
+        export_bar(
+            "logit attribution",
+            figure,
+            lambda: found.parts,
+            python,
+            about=about(subject.trace) | {"explained": found.title, "total_logits": found.total},
+            key="flow-attribution",
+            caption="What each part writes straight to the logits, not what would happen without it.",
+        )
+        keep_flow(
+            subject,
+            focus,
+            figure=lambda: figure("light"),
+            lines=python,
+            otherwise="what heads write to the logits is no share of a word, and a finding measures such shares.",
+        )
     picked.promoted(subject, focus)
 
 

@@ -7,11 +7,13 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from attnviz.edits import Head
 from attnviz.figures import head_grid
 from attnviz.figures.gates import learning_curve
+from attnviz.figures.palette import Theme
 from attnviz.gates import Elsewhere, Gates, Mean, Tested
 from attnviz.ui import say, work
 from attnviz.ui.ablation.asking import embedded_texts
@@ -22,6 +24,8 @@ from attnviz.ui.gates.lines import curve_lines, map_lines
 from attnviz.ui.head_map import head_matrix, rising
 from attnviz.ui.jobs import Job
 from attnviz.ui.kept import kept
+from attnviz.ui.notebook.keeping import keep_this
+from attnviz.ui.notebook.viewing import MOST_CHARS
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
 from attnviz.ui.views import site_picker
@@ -29,6 +33,7 @@ from attnviz.ui.views import site_picker
 TAKEN = "share of a head's output that is taken away"
 UNRELATED = 6  # texts
 _LISTED = 12
+_MOST_KEPT = 100  # heads of a finding, the most closed
 _STOPPED = {
     "early": "Learning stopped by itself, since nothing improved any more.",
     "after all steps": "All steps were taken.",
@@ -139,23 +144,45 @@ def heads(ask: Asked, found: Gates) -> None:
         "well, so a head that is turned down here is not thereby the cause of the mistake: compare Ablation."
     )
     say.caption(caption)
-    export_bar(
-        f"gates heads {found.model} seed {found.seed}",
-        lambda: head_grid(taken, ask.model.info, TAKEN, palette=chosen.palette, theme=look, high=None),
-        found.frame,
-        map_lines(chosen, ask, found, site, TAKEN),
-        about=facts(found),
-        caption=caption,
-        key="gates-heads",
-        title="Take the gates along",
-    )
-    changed = found.changed()
+
+    def figure(scheme: Theme = look) -> go.Figure:
+        return head_grid(taken, ask.model.info, TAKEN, palette=chosen.palette, theme=scheme, high=None)
+
+    changed, python = found.changed(), map_lines(chosen, ask, found, site, TAKEN)
+    with st.container(horizontal=True):
+        export_bar(
+            f"gates heads {found.model} seed {found.seed}",
+            figure,
+            found.frame,
+            python,
+            about=facts(found),
+            caption=caption,
+            key="gates-heads",
+            title="Take the gates along",
+        )
+        keep_this(
+            "Gates",
+            heads=list(changed)[:_MOST_KEPT],
+            figure=lambda: figure("light"),
+            lines=python,
+            also_seen=[row.text for row in ask.rows],
+            caption=_goes_along(ask),
+        )
     if changed:
         rows = list(changed.items())[:_LISTED]
         table = pd.DataFrame({"head": [str(head) for head, _ in rows], "gate": [gate for _, gate in rows]})
         config = {"gate": st.column_config.ProgressColumn(format="%.2f", min_value=0.0, max_value=1.0)}
         with st.popover(f"The {len(rows)} most closed", icon=":material/format_list_numbered:"):
             st.dataframe(table, hide_index=True, key="gates-listed", height="content", column_config=config)
+
+
+def _goes_along(ask: Asked) -> str:
+    """What of the view a finding has."""
+    if len(ask.course.model_dump_json()) > MOST_CHARS:
+        return "The examples, or the file of gates, are too large to go along: the view opens without them."
+    if ask.course.loaded:
+        return "The file of gates goes along."
+    return "The examples and how they were learned from go along; there the gates are learned again."
 
 
 def elsewhere(ask: Asked, found: Gates) -> None:

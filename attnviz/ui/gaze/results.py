@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from attnviz import human
 from attnviz.figures.heads import detector_map
 from attnviz.figures.labels import model_words
+from attnviz.figures.palette import Theme
 from attnviz.heads import Scores
 from attnviz.human import Correlation
 from attnviz.human.gaze_correlation import Best
@@ -22,6 +24,7 @@ from attnviz.ui.gaze.draft import HEAD, change
 from attnviz.ui.gaze.lines import correlation_lines
 from attnviz.ui.gaze.played import BESIDE_TITLES, SINK_TITLES, SINK_WORDS, head_words
 from attnviz.ui.head_map import head_matrix, round_up, signed
+from attnviz.ui.notebook.offering_gaze import keep_read
 from attnviz.ui.pickers import dropdown, segments
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
@@ -202,22 +205,29 @@ def _map(ask: Asked, found: Found, refused: Mapping[str, str], number: int) -> N
     )
     say.caption(*caption)
     look = theme()
-    export_bar(
-        f"gaze {ask.model.info.name} {measure}",
-        lambda: detector_map(values, chance=0.0, name="correlation", note=whose, theme=look, title=title),
-        lambda: found.frame,
-        correlation_lines(selection(), ask, refused, number=number, of=of),
-        about={
-            "model": ask.model.info.name,
-            "model_words": model_words(ask.model.info),
-            "readers": list(made.readers),
-            "sentences": len(made.sentences),
-            "controls": list(made.controls),
-        },
-        key="gaze",
-        caption=" ".join(caption),
-        title="Take all figures along",
-    )
+
+    def figure(scheme: Theme = look) -> go.Figure:
+        return detector_map(values, chance=0.0, name="correlation", note=whose, theme=scheme, title=title)
+
+    python = correlation_lines(selection(), ask, refused, number=number, of=of)
+    with st.container(horizontal=True):
+        export_bar(
+            f"gaze {ask.model.info.name} {measure}",
+            figure,
+            lambda: found.frame,
+            python,
+            about={
+                "model": ask.model.info.name,
+                "model_words": model_words(ask.model.info),
+                "readers": list(made.readers),
+                "sentences": len(made.sentences),
+                "controls": list(made.controls),
+            },
+            key="gaze",
+            caption=" ".join(caption),
+            title="Take all figures along",
+        )
+        keep_read(ask, figure=lambda: figure("light"), lines=python)
     if selection().layer is not None:
         head_words(ask)
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from attnviz import heads
@@ -15,7 +16,9 @@ from attnviz.figures.attention import head_grid
 from attnviz.figures.generation import movement_map as movement_map_figure
 from attnviz.figures.generation import step_unit_words
 from attnviz.figures.labels import head_words, model_words, run_words, sink_words
+from attnviz.figures.palette import Theme
 from attnviz.figures.pooling import block_of, largest_of_blocks
+from attnviz.findings import EdgeAt, HeadAt
 from attnviz.generated import MOST_SHIFT, movement_frame
 from attnviz.text import visible
 from attnviz.trace import Trace
@@ -25,6 +28,7 @@ from attnviz.ui.components.scrubber import scrubber
 from attnviz.ui.export import export_bar
 from attnviz.ui.generation.forms import Written, movement_lines, step_lines
 from attnviz.ui.head_map import round_up
+from attnviz.ui.notebook.keeping import keep_this
 from attnviz.ui.reading import palette_of
 from attnviz.ui.session import select, selection
 from attnviz.ui.theme import theme
@@ -257,23 +261,38 @@ def every_head(written: Written) -> None:
 def take_along(written: Written) -> None:
     """The movement map as a file, as numbers and as Python."""
     trace, focus, chosen, look = written.trace, written.focus, selection(), theme()
-    export_bar(
-        "movement",
-        lambda: movement_map_figure(
+
+    def figure(scheme: Theme = look) -> go.Figure:
+        return movement_map_figure(
             trace,
             focus.head,
             view=focus.view,
             scale=cast(Any, chosen.scale),
             palette=cast(Any, chosen.palette),
-            theme=look,
-        ),
-        lambda: movement_frame(trace, focus.head, view=focus.view),
-        movement_lines(written),
-        rows=written.moved.weights.size,
-        about=about(trace, head=focus.head, view=focus.view),
-        caption="Rows are steps, named by the token that each wrote. It shows where the head looked while a token was "
-        "written, not why that token was.",
-    )
+            theme=scheme,
+        )
+
+    python = movement_lines(written)
+    with st.container(horizontal=True):
+        export_bar(
+            "movement",
+            figure,
+            lambda: movement_frame(trace, focus.head, view=focus.view),
+            python,
+            rows=written.moved.weights.size,
+            about=about(trace, head=focus.head, view=focus.view),
+            caption="Rows are steps, named by the token that each wrote. It shows where the head looked while a token "
+            "was written, not why that token was.",
+        )
+        keep_this(
+            "Generation",
+            heads=[focus.head],
+            edges=[EdgeAt(query=focus.query, key=focus.key, head=HeadAt.of(focus.head))],
+            figure=lambda: figure("light"),
+            lines=python,
+            also_seen=[trace.text],
+            caption="Queries and keys are counted in what was written.",
+        )
 
 
 def every_step(written: Written) -> None:

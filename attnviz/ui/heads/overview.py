@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
 
 from attnviz.corpus import Summary
 from attnviz.errors import InputError, Unsupported
 from attnviz.figures.heads import detector_map, parted, span
 from attnviz.figures.labels import model_words
+from attnviz.figures.palette import Theme
 from attnviz.heads import DETECTORS, VARIANTS, Probed
 from attnviz.ui import say
 from attnviz.ui.export import export_bar
@@ -20,6 +23,9 @@ from attnviz.ui.heads import finding
 from attnviz.ui.heads.asking import Asked, titled
 from attnviz.ui.heads.finding import Means
 from attnviz.ui.heads.lines import detector_lines, probe_lines
+from attnviz.ui.notebook.keeping import keep_this
+from attnviz.ui.notebook.offering import ALONE
+from attnviz.ui.notebook.offering_corpus import Scored, keep_scored
 from attnviz.ui.reading import palette_of
 from attnviz.ui.selection import PROBES
 from attnviz.ui.session import select, selection
@@ -46,6 +52,7 @@ def heads_view(ask: Asked, run: str, summary: Summary) -> None:
         summary.frame,
         f"Mean over {summary.n:,} texts{_left(ask, run)}.",
         detector_lines(selection(), ask, parted=name not in _ONE_SIDED),
+        run,
     )
 
 
@@ -72,7 +79,16 @@ def _probe_view(ask: Asked, name: str) -> None:
     )
 
 
-def _map(ask: Asked, found: Means, name: str, frame: Callable[[], pd.DataFrame], mean_words: str, python: str) -> None:
+def _map(
+    ask: Asked,
+    found: Means,
+    name: str,
+    frame: Callable[[], pd.DataFrame],
+    mean_words: str,
+    python: str,
+    run: str = "",
+) -> None:
+    """`run`: of the corpus; "" where random tokens were read."""
     values, chances = found.mean[ask.variant], found.chance[ask.variant]
     if not np.isfinite(values).any():
         say.caption(f"{titled(name).title}: no text has a row with a choice, so no head has a value. {ask.sink_words}")
@@ -109,15 +125,32 @@ def _map(ask: Asked, found: Means, name: str, frame: Callable[[], pd.DataFrame],
     )
     say.caption(*caption)
     scheme, note = theme(), f"{mean_words} {ask.sink_words}"
-    export_bar(
-        f"heads {name}",
-        lambda: detector_map(values, chance=even, name=known.title.lower(), note=note, theme=scheme, title=title),
-        frame,
-        python,
-        about=facts(ask) | {"detector": name, "shown": VARIANTS[ask.variant]},
-        key="heads-map",
-        caption=" ".join(filter(None, caption)),
-    )
+
+    def figure(theme: Theme = scheme) -> go.Figure:
+        return detector_map(values, chance=even, name=known.title.lower(), note=note, theme=theme, title=title)
+
+    with st.container(horizontal=True):
+        export_bar(
+            f"heads {name}",
+            figure,
+            frame,
+            python,
+            about=facts(ask) | {"detector": name, "shown": VARIANTS[ask.variant]},
+            key="heads-map",
+            caption=" ".join(filter(None, caption)),
+        )
+        if run:
+            scored = Scored(ask.model, ask.head, name, ask.variant, ask.about, run, ask.sinks)
+            keep_scored("Heads", scored, figure=lambda: figure("light"), lines=python)
+        else:
+            keep_this(
+                "Heads",
+                heads=[ask.head],
+                figure=lambda: figure("light"),
+                lines=python,
+                caption=f"{ALONE}it is of random tokens, and a finding measures texts. Plan induction on texts that "
+                "repeat themselves.",
+            )
 
 
 def _left(ask: Asked, run: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -13,11 +12,14 @@ from pydantic import ValidationError
 from attnviz.edits import Head
 from attnviz.errors import AttnvizError, InputError
 from attnviz.findings import LABELS, EdgeAt, Evidence, Finding, HeadAt, Seen, attach
+from attnviz.findings.finding import MOST_DIGESTS
+from attnviz.findings.judging import digest_of
 from attnviz.findings.lines import plain
 from attnviz.settings import settings
 from attnviz.ui import say
+from attnviz.ui.notebook import viewing
 from attnviz.ui.notebook.shelf import by, open_finding, record_here, store
-from attnviz.ui.person import is_known
+from attnviz.ui.person import how_to_be_known, is_known
 from attnviz.ui.session import DRAFTS, TEXTS, act, saved_trace, selection, text_of
 
 MOST_CLAIM, MOST_FIGURE = 2_000, 5_000_000
@@ -32,7 +34,7 @@ _OF_PAGE = {
     "Gates": ("course",),
     "Steering": ("plan",),
 }
-_SAID = "attnviz_keep_said"
+_SAID, _PRESSED = "attnviz_keep_said", "attnviz_keep_pressed"
 
 Draw = Callable[[], go.Figure]
 
@@ -46,6 +48,7 @@ def keep_this(
     figure: Draw | None = None,
     lines: str = "",
     also_seen: Sequence[str] = (),
+    caption: str = "",
     key: str = "",
     title: str = "Keep this",
 ) -> None:
@@ -56,17 +59,21 @@ def keep_this(
     figure       draws the view; made when somebody presses. One too large is left out, and said
     lines        Python that makes the same without the app
     also_seen    texts that the view shows beside those of the Selection: a plan has to be measured on others
+    caption      a sentence for the form, such as why what was measured here does not go along
     key          tells two of one page apart
     title        of the button
     """
     name = f"keep-{key or page_title.lower().replace(' ', '-')}"
+    # Made here and not by the button: what a callback holds, such as a trace, stays with a session that has gone.
+    if st.session_state.get(_PRESSED, ("",))[0] == name and st.session_state.pop(_PRESSED)[1] == selection():
+        _keep(name, page_title, heads, edges, evidence, figure, lines, also_seen)
     with st.popover(title, icon=":material/bookmark_add:", key=f"{name}-popover", on_change=act):
         _complaint(name)
-        _form(name, page_title, heads, edges, evidence, figure, lines, also_seen)
+        _form(name, heads, edges, caption)
     _answer(name)
 
 
-def _form(name: str, page_title: str, heads: Sequence[Head], edges: Sequence[EdgeAt], *rest: Any) -> None:
+def _form(name: str, heads: Sequence[Head], edges: Sequence[EdgeAt], caption: str) -> None:
     with st.form(f"{name}-form", border=False):
         st.text_area(
             "Claim",
@@ -77,20 +84,15 @@ def _form(name: str, page_title: str, heads: Sequence[Head], edges: Sequence[Edg
         )
         st.multiselect("Labels", LABELS, key=f"{name}-labels", accept_new_options=True, placeholder="Choose or type")
         st.slider("Confidence", 0, 100, 50, format="%d%%", key=f"{name}-confidence")
-        st.form_submit_button(
-            "Keep it",
-            type="primary",
-            on_click=_keep,
-            args=(name, page_title, heads, edges, *rest),
-        )
+        st.form_submit_button("Keep it", type="primary", on_click=_press, args=(name,))
         say.caption(
             f"It is kept with this view, {_what(heads, edges)}, the model and the text; nobody else sees it until you "
             "share it.",
             ""
             if is_known()
-            else "You have not said your name, so it is a guest's, and ends with this session: type your "
-            "name first, in the Notebook.",
+            else f"You have not said who you are, so it is a guest's, and ends with this session: {how_to_be_known()}.",
             "It is a hypothesis: in the Notebook you say what would refute it, and measure that on other texts.",
+            caption,
         )
 
 
@@ -107,14 +109,17 @@ def seen_here(page_title: str, *, lines: str = "", also_seen: Sequence[str] = ()
         texts["text"] = opened.source_text or opened.text
     else:
         params["model"] = chosen.model or settings().default_model
+    params |= viewing.held(page_title)
+    texts = viewing.packed(page_title, texts)
     texts |= {f"seen {number}": text for number, text in enumerate(also_seen, 1)}
-    # A draft may be longer than a finding's text: the view then opens without it.
-    few = {name: text for name, text in texts.items() if text and (name not in DRAFTS or len(text) <= _MOST_TEXT)}
+    # A draft, or a text of a corpus, may be longer than a finding's text: the view then opens without it.
+    few = {name: text for name, text in texts.items() if text and (name in TEXTS or len(text) <= _MOST_TEXT)}
     return Seen(
         page=page_title,
         params=params,
         texts=dict(list(few.items())[:_MOST_TEXTS]),
         lines=lines if len(lines) <= _MOST_TEXT else "",
+        digests=tuple(dict.fromkeys(digest_of(text) for text in also_seen))[:MOST_DIGESTS],
     )
 
 
@@ -133,6 +138,12 @@ def _what(heads: Sequence[Head], edges: Sequence[EdgeAt]) -> str:
     return " and ".join(part for part in parts if part) or "no single head"
 
 
+def _press(name: str) -> None:
+    """For callbacks: what is typed is to be kept, with the view that is shown."""
+    act()
+    st.session_state[_PRESSED] = (name, selection())
+
+
 def _keep(
     name: str,
     page_title: str,
@@ -143,13 +154,14 @@ def _keep(
     lines: str,
     also_seen: Sequence[str],
 ) -> None:
-    act()
     picture, left = "", ""
     try:
         if figure is not None:
             picture = str(figure().to_json())
         if len(picture) > MOST_FIGURE:
             picture, left = "", " Its picture was too large to be kept; the view opens again."
+        if len(also_seen) > MOST_DIGESTS:
+            left += f" Only the first {MOST_DIGESTS:,} texts are known as seen: plan on none of the others."
         now = datetime.now(UTC).replace(microsecond=0)
         made = Finding(
             claim=str(st.session_state[f"{name}-claim"]),

@@ -9,6 +9,7 @@ import streamlit as st
 
 from attnviz.findings import Finding, HeadAt
 from attnviz.ui.notebook.shelf import opened_as
+from attnviz.ui.notebook.viewing import hold, unpacked
 from attnviz.ui.selection import Selection
 from attnviz.ui.session import DRAFTS, TEXTS, examples, note, select, stores
 from attnviz.ui.work import retry
@@ -46,6 +47,8 @@ def restore(finding: Finding, *, page: str = "", **changes: Any) -> None:
     if "text" not in kept:
         kept["text"] = stores().texts.put(examples()[0]["text"])
         problems.append("the finding was kept without its text")
+    kept |= unpacked(finding.seen, kept)
+    hold(finding.seen)
     chosen = replace(chosen, **(kept | changes))
     note(*problems)
     retry()

@@ -9,18 +9,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from attnviz.errors import InputError, Unsupported
 from attnviz.export import about
 from attnviz.figures import head_grid
 from attnviz.figures.labels import head_words, run_words
+from attnviz.figures.palette import Theme
 from attnviz.text import visible
 from attnviz.trace import Trace
 from attnviz.ui import say, taking, two_runs
 from attnviz.ui.export import export_bar
 from attnviz.ui.feedback import prediction_row
 from attnviz.ui.head_map import head_matrix, rising
+from attnviz.ui.notebook.keeping import keep_this
 from attnviz.ui.session import select, selection
 from attnviz.ui.steering import finding, lines
 from attnviz.ui.steering.finding import PREDICTED, WRITTEN, Steered
@@ -158,14 +161,28 @@ def _went(subject: Subject, found: Steered) -> None:
 def _went_bar(subject: Subject, trace: Trace, values: Any, frame: pd.DataFrame, which: str) -> None:
     look, palette, info = theme(), selection().palette, trace.info
     name = f"attention to the marked words, {which}"
-    export_bar(
-        f"steering {info.name} {which}",
-        lambda: head_grid(values, info, name, palette=palette, theme=look, high=None),
-        lambda: frame,
-        lines.went_lines(selection(), subject, steered=which == "after"),
-        about=about(trace) | {"words": list(subject.meant), "what": "share of attention, before and after"},
-        key=f"steering-went-{which}",
-    )
+
+    def figure(scheme: Theme = look) -> go.Figure:
+        return head_grid(values, info, name, palette=palette, theme=scheme, high=None)
+
+    python = lines.went_lines(selection(), subject, steered=which == "after")
+    with st.container(horizontal=True):
+        export_bar(
+            f"steering {info.name} {which}",
+            figure,
+            lambda: frame,
+            python,
+            about=about(trace) | {"words": list(subject.meant), "what": "share of attention, before and after"},
+            key=f"steering-went-{which}",
+        )
+        if which == "after":
+            keep_this(
+                "Steering",
+                heads=subject.heads or subject.focus.heads,
+                figure=lambda: figure("light"),
+                lines=python,
+                also_seen=[text for text in (trace.text, trace.source_text) if text],
+            )
 
 
 def _maps(subject: Subject, steered: Trace) -> None:
