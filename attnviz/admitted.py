@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from attnviz.errors import ModelError, ModelNotFound, UnsafeModel
 from attnviz.opening import PICKLE
@@ -13,6 +14,9 @@ CONFIG_BYTES = 8 << 20  # of config.json and what else says how a model is built
 TOKENIZER_BYTES = 256 << 20  # of a file beside the weights: the largest vocabularies have some 30 MB
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_BESIDE = (".json", ".txt", ".model", ".jinja", ".spm", ".tiktoken")  # settings and vocabularies
+POOLING = "1_Pooling/config.json"  # where sentence-transformers writes how states are pooled
+_SHARD = r"{stem}-\d{{5}}-of-\d{{5}}{kind}"
 
 
 def folder_of(name: str) -> Path | None:
@@ -71,6 +75,45 @@ def check_folder(path: Path, *, allow_pickle: bool, most_bytes: int) -> None:
         raise UnsafeModel(PICKLE.format(name=path, what=", ".join(pickles[:3])))
 
 
+def files_to_take(
+    name: str, sizes: Mapping[str, int | None], *, allow_pickle: bool, remote_code: bool, most_bytes: int
+) -> tuple[str, ...]:
+    """What is taken of a repository on the Hub: settings, vocabularies, and one set of weights; else nothing is.
+
+    sizes         of all its files in bytes, by path; None: the Hub did not say
+    remote_code   take its Python, too
+    most_bytes    of its weights, all files together
+    raises        ModelNotFound, UnsafeModel, ModelError
+    """
+    top = [file for file in sizes if "/" not in file]
+    if "config.json" not in top:
+        raise ModelNotFound(f"{name} has no config.json. Expected a checkpoint that save_pretrained made.")
+    weights = _weights(top, "model", ".safetensors")
+    pickles = sorted(file for file in top if file.endswith(_PICKLES))
+    if not weights and pickles and not allow_pickle:
+        raise UnsafeModel(PICKLE.format(name=name, what=", ".join(pickles[:3])))
+    weights = weights or _weights(top, "pytorch_model", ".bin")
+    if not weights:
+        raise ModelNotFound(f"{name} has a config.json but no weights; expected model.safetensors beside it.")
+    beside = [file for file in top if file.endswith(_BESIDE)] + [POOLING] * (POOLING in sizes)
+    code = [file for file in sizes if file.endswith(".py")] if remote_code else []
+    taken = (*beside, *code, *weights)
+    unknown = [file for file in taken if sizes[file] is None]
+    if unknown or len(taken) > MOST_FILES:
+        why = f"no size for {', '.join(unknown[:3])}" if unknown else f"{len(taken):,} files; at most {MOST_FILES:,}"
+        raise ModelError(f"{name} is not fetched: the Hub gives {why}. Fetch it into a folder yourself, and open that.")
+    for file in (*beside, *code):
+        _check_beside(PurePosixPath(file).name, f"{name}: {file}", sizes[file] or 0)
+    _check_weights(f"of {name}", sum(sizes[file] or 0 for file in weights), most_bytes)
+    return taken
+
+
+def _weights(files: Sequence[str], stem: str, kind: str) -> list[str]:
+    """The whole weights, else their shards, as transformers looks for them; other copies are left out."""
+    shard = re.compile(_SHARD.format(stem=stem, kind=re.escape(kind)))
+    return [f"{stem}{kind}"] if f"{stem}{kind}" in files else sorted(filter(shard.fullmatch, files))
+
+
 def _check_sizes(path: Path, most_bytes: int) -> None:
     weights, n_files = 0, 0
     for file in path.iterdir():
@@ -83,11 +126,20 @@ def _check_sizes(path: Path, most_bytes: int) -> None:
         if file.suffix in _WEIGHTS:
             weights += size
             continue
-        most = CONFIG_BYTES if file.name.endswith("config.json") else TOKENIZER_BYTES
-        if size > most and file.suffix in (".json", ".txt", ".model", ".jinja"):
-            raise ModelError(f"{file} has {size:,} bytes; at most {most:,} are read of such a file.")
-    if weights > most_bytes:
+        if file.suffix in (*_BESIDE, ".py"):
+            _check_beside(file.name, str(file), size)
+    _check_weights(f"in {path}", weights, most_bytes)
+
+
+def _check_beside(file: str, called: str, size: int) -> None:
+    most = CONFIG_BYTES if file.endswith(("config.json", ".py")) else TOKENIZER_BYTES
+    if size > most:
+        raise ModelError(f"{called} has {size:,} bytes; at most {most:,} are read of such a file.")
+
+
+def _check_weights(where: str, size: int, most_bytes: int) -> None:
+    if size > most_bytes:
         raise ModelError(
-            f"The weights in {path} have {weights:,} bytes; the most is {most_bytes:,}. Choose a smaller model, or set "
+            f"The weights {where} have {size:,} bytes; the most is {most_bytes:,}. Choose a smaller model, or set "
             "ATTNVIZ_MODEL_BYTES."
         )

@@ -5,6 +5,7 @@ Weights are data here and never programs: safetensors only, and no code from a c
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -14,10 +15,12 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers.models.auto import modeling_auto
 from transformers.utils import cached_file
 
-from attnviz.admitted import check_folder, folder_of
+from attnviz.admitted import POOLING, check_folder, files_to_take, folder_of
 from attnviz.embedded import EMBEDDED, Stage, embedded_folder, embedded_names
 from attnviz.errors import InputError, ModelError, ModelNotFound
 from attnviz.info import Origin
@@ -30,7 +33,7 @@ READING = "reading the weights"  # the stage of loading that takes memory
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 _HUB_ID_CHARS = 200
-_POOLING = "1_Pooling/config.json"  # where sentence-transformers writes how states are pooled
+_REF = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # a branch or tag, as a file's name
 _MAY_BE_ABSENT = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # In this order: a Bart stands in the masked mapping too, but it is a sequence-to-sequence model.
@@ -69,17 +72,18 @@ def load_model(
     target_device = pick_device(device)
     target_dtype = pick_dtype(dtype, target_device)
     origin, source, options = _find(str(name), revision, allow_pickle, say)
-    options |= {"trust_remote_code": trust_remote_code}
     with plain_errors(origin.name, local=Path(source).is_dir()):
+        if not Path(source).is_dir():
+            options |= _on_this_machine(source, options, allow_pickle, trust_remote_code, say)
+            origin = replace(origin, revision=origin.revision or options["revision"] or "")
+        options |= {"trust_remote_code": trust_remote_code}
         config = transformers.AutoConfig.from_pretrained(source, **options)
         tokenizer = _tokenizer(source, options)
         if not Path(source).is_dir():
-            pooling = cached_file(source, _POOLING, **_MAY_BE_ABSENT, **_hub_options(options))
+            pooling = cached_file(source, POOLING, **_MAY_BE_ABSENT, **_hub_options(options))
             origin = replace(origin, pooling=_pooling(pooling))
         say(READING, 0.5)
         hf_model = _read(source, config, target_dtype, options, allow_pickle).to(target_device).eval()
-    if not origin.revision and getattr(config, "_commit_hash", None):
-        origin = replace(origin, revision=config._commit_hash)
     say("checking its attention", 0.9)
     model = Model(hf_model, tokenizer, probe(hf_model), origin)
     say("ready", 1.0)
@@ -116,12 +120,12 @@ def _find(name: str, revision: str | None, allow_pickle: bool, say: Stage) -> tu
     if name in EMBEDDED:
         entry = EMBEDDED[name]
         folder = embedded_folder(entry, say)
-        return Origin(entry.title, entry.version, entry.note, _pooling(folder / _POOLING)), str(folder), {}
+        return Origin(entry.title, entry.version, entry.note, _pooling(folder / POOLING)), str(folder), {}
     path = folder_of(name)
     if path is not None:
         check_folder(path, allow_pickle=allow_pickle, most_bytes=settings().model_bytes)
         return (
-            Origin(path.resolve().name, "local folder", "", _pooling(path / _POOLING)),
+            Origin(path.resolve().name, "local folder", "", _pooling(path / POOLING)),
             str(path),
             {"local_files_only": True},
         )
@@ -133,6 +137,38 @@ def _find(name: str, revision: str | None, allow_pickle: bool, say: Stage) -> tu
     options = {"revision": revision}
     # A model in the Hub's cache opens without the Hub.
     return Origin(name, revision or ""), name, options if hub_reachable() else options | {"local_files_only": True}
+
+
+def _on_this_machine(
+    name: str, options: dict[str, Any], allow_pickle: bool, remote_code: bool, say: Stage
+) -> dict[str, Any]:
+    """Options to open a model of the Hub from its cache, where it is now: as much of it as may be, and no more.
+
+    What it weighs is asked first, and what is fetched is the very commit that was weighed.
+    """
+    limits: dict[str, Any] = {
+        "allow_pickle": allow_pickle,
+        "remote_code": remote_code,
+        "most_bytes": settings().model_bytes,
+    }
+    revision = options["revision"]
+    if options.get("local_files_only"):
+        try:
+            folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return {}  # transformers will say so
+        sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in folder.rglob("*.*")}
+        files_to_take(name, sizes, **limits)
+        return {"revision": folder.name}
+    found = HfApi().model_info(name, revision=revision, files_metadata=True)
+    take = files_to_take(name, {file.rfilename: file.size for file in found.siblings or ()}, **limits)
+    say("fetching its files", 0.1)
+    folder = Path(snapshot_download(name, revision=found.sha, allow_patterns=[glob.escape(file) for file in take]))
+    ref = folder.parents[1] / "refs" / (revision or "main")
+    if revision != found.sha and _REF.fullmatch(revision or "main"):  # so that it opens by this name without the Hub
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(str(found.sha), "utf-8")
+    return {"revision": found.sha, "local_files_only": True}
 
 
 def _hub_options(options: dict[str, Any]) -> dict[str, Any]:

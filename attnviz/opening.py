@@ -23,7 +23,7 @@ PICKLE = (
 )
 _HUB_SECONDS = 5
 # What transformers and its friends have been seen to raise over a bad checkpoint.
-_MET = (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError, SafetensorError)
+_MET = (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError, SafetensorError, HTTPError)
 
 
 def hub_offline() -> bool:

@@ -14,6 +14,7 @@ from attnviz.trace import Trace
 from attnviz.ui import say, texts, work
 from attnviz.ui.focus import Focus, fitted, pinned
 from attnviz.ui.frame import model_facts, model_picker
+from attnviz.ui.login import come_back
 from attnviz.ui.person import person_control
 from attnviz.ui.reading import reading_panel
 from attnviz.ui.session import page, saved_trace, selection, show, take_notes
@@ -72,10 +73,11 @@ def open_page(title: str, *, text: bool = True, chat: bool = True, in_menu: bool
 
 def from_the_front_door() -> None:
     """Run app.py first. The very first visit to a server may come to a page: Streamlit then takes pages/ as it used to
-    before st.navigation, and runs the page by itself."""
+    before st.navigation, and runs the page by itself. And whoever comes back from a login goes on where they left."""
     if PagesManager.uses_pages_directory:
         PagesManager.uses_pages_directory = False
         st.rerun()
+    come_back()
 
 
 def traced(opening: Opening) -> Trace:

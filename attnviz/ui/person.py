@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-import unicodedata
-from typing import Any
 
 import streamlit as st
 
-from attnviz.ui import say
+from attnviz.errors import InputError
+from attnviz.ui import login, say
 
 _NAME, _GUEST, _FIELD = "attnviz_person", "attnviz_guest", "person-name"
-_MOST_CHARS = 60
+_MARKED = re.compile(rf".*#[a-z2-7]{{{login.MARK_CHARS}}}")
 
 
 def person() -> str:
     """The name of whoever sits before this session, for what they keep; never in the address, and never logged.
 
-    With Streamlit's login the email, or where there is none the name; else the name that was typed; else a random one
-    that nobody else has and that ends with the session.
+    Where the operator set up a login, that of whoever signed in; else the name that was typed; else a random one that
+    nobody else has and that ends with the session. A typed name is worth nothing beside a login.
     """
-    known = _logged_in()
+    known = login.signed_in() or ("" if login.is_set_up() else str(st.session_state.get(_NAME, "")))
     if known:
         return known
-    if _NAME in st.session_state:
-        return str(st.session_state[_NAME])
     if _GUEST not in st.session_state:
         st.session_state[_GUEST] = f"guest {secrets.token_hex(6)}"
     return str(st.session_state[_GUEST])
@@ -32,13 +30,18 @@ def person() -> str:
 
 def is_known() -> bool:
     """Whether the name outlives the session: it was typed, or comes from a login."""
-    return bool(_logged_in()) or _NAME in st.session_state
+    return bool(login.signed_in()) or (_NAME in st.session_state and not login.is_set_up())
+
+
+def how_to_be_known() -> str:
+    """What a guest does to find again what they keep, as the end of a sentence."""
+    return "sign in first" if login.is_set_up() else "type your name first"
 
 
 def person_control() -> None:
-    """In the sidebar: the name, and a field for it where no login gives one."""
-    if _logged_in():
-        st.markdown(f"Signed in as {say.plain(person())}")
+    """In the sidebar: the way in or out where there is a login, else a field for a name."""
+    if login.is_set_up():
+        _door()
         return
 
     def typed() -> None:
@@ -52,7 +55,7 @@ def person_control() -> None:
     st.text_input(
         "Your name",
         key=_FIELD,
-        max_chars=_MOST_CHARS,
+        max_chars=login.MOST_CHARS,
         on_change=typed,
         placeholder="Stands beside what you keep",
         help="It is not checked: on a server without a login, anybody can type any name. It stays in this session and "
@@ -61,15 +64,26 @@ def person_control() -> None:
 
 
 def tidy(name: str) -> str:
-    """A typed name as it is kept: one line, without what cannot be seen; nobody passes for a guest."""
-    seen = "".join(char for char in unicodedata.normalize("NFC", name) if unicodedata.category(char)[0] not in "C")
-    words = " ".join(seen.split())[:_MOST_CHARS].strip()
-    return "" if words.lower().startswith("guest ") else words
+    """A typed name as it is kept: one line, without what cannot be seen; nobody passes for a guest or a login's."""
+    words = login.one_line(name)
+    return "" if words.lower().startswith("guest ") or _MARKED.fullmatch(words) else words
 
 
-def _logged_in() -> str:
-    """The login's name for this person; "" where nobody is logged in, or the operator set up no login."""
-    user: Any = st.user
-    if not getattr(user, "is_logged_in", False):
-        return ""
-    return str(getattr(user, "email", None) or getattr(user, "name", None) or "")
+def _door() -> None:
+    failed, ways, known = login.failure(), login.providers(), login.signed_in()
+    if failed or not ways:
+        say.problem(InputError(f"Nobody can sign in: {failed or 'the login of this server is not set up whole.'}"))
+    if known:
+        st.markdown(f"Signed in as {say.plain(login.without_mark(known))}")
+        st.button("Sign out", icon=":material/logout:", key="sign-out", on_click=login.sign_out, width="stretch")
+        return
+    for number, way in enumerate(ways):
+        st.button(
+            "Sign in" if len(ways) == 1 else f"Sign in with {say.plain(way)}",
+            icon=":material/login:",
+            key=f"sign-in-{number}",
+            on_click=login.sign_in,
+            args=(way,),
+            width="stretch",
+            help="Without it, what you keep is a guest's, and yours only until you leave or sign in.",
+        )
