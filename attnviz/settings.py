@@ -41,7 +41,7 @@ class Settings(BaseSettings):
         description="folders that models may be opened from in the app; None: any where the app listens on this "
         "machine only, else none",
     )
-    model_bytes: int = Field(default=64 << 30, ge=1, description="weights of a model, in a folder or on the Hub, together")
+    model_bytes: int = Field(default=64 << 30, ge=1, description="weights of a model, of a folder or of the Hub")
     max_chars: int = Field(default=50_000, ge=1, description="characters of a text in the app")
     max_tokens: int = Field(default=2_048, ge=1, le=MOST_TOKENS, description="tokens of a text in the app")
     max_written: int = Field(default=200, ge=1, description="tokens that the app lets a model write")
