@@ -206,6 +206,8 @@ ENTRIES: dict[str, Entry] = {
     "findings.measure": worded(findings.measure, lambda values: {
         "measurement": MEASUREMENT, "cases": st.lists(CASE, min_size=1, max_size=3), "plan": st.none()}),
     "findings.with_status": plain(findings.with_status, finding=FINDING, status=st.sampled_from(findings.STATUSES)),
+    "findings.reworded": plain(findings.reworded, finding=FINDING,
+                               changes=st.dictionaries(st.sampled_from(["claim", "heads", "note"]), TEXT, max_size=2)),
     "findings.Finding": plain(asking.finding_of, text=_FINDING),
     "flow.rollout": anywhere(flow.rollout, lambda values: {"patterns": values["trace"] | NUMBERS}),
     "flow.max_flow": anywhere(flow.max_flow, lambda values: {"patterns": values["trace"] | NUMBERS}),
@@ -273,6 +275,8 @@ ENTRIES: dict[str, Entry] = {
     "store.find": stored("find", by=BY, text=TEXT, label=st.none() | TEXT, status=st.none() | TEXT, limit=COUNTS,
                           offset=COUNTS, head=st.none() | st.builds(attnviz.Head, st.integers(0), st.integers(0))),
     "store.save": stored("save", finding=FINDING, by=BY, base=st.none() | COUNTS),
+    "store.briefs": stored("briefs", by=BY, text=TEXT, limit=COUNTS, owner=st.none() | TEXT),
+    "store.several": stored("several", ids=st.lists(TEXT), by=BY),
     "store.get": stored("get", finding=TEXT | FINDING.map(lambda one: one.id), by=BY),
     "store.delete": stored("delete", finding=TEXT | FINDING.map(lambda one: one.id), by=BY),
     "store.label": stored("label", finding=TEXT | FINDING.map(lambda one: one.id), by=BY,
