@@ -269,3 +269,14 @@ def test_a_view_that_somebody_made_up_is_not_believed() -> None:
     assert viewing.unpacked(seen, {"gaze": "k", "text": "t"}) == {}
     assert viewing.unpacked(seen.model_copy(update={"page": "Steering", "texts": {"plan": "["}}), {"plan": "k"}) == {}
     viewing.hold(seen.model_copy(update={"page": "BertViz"}))
+
+
+@pytest.mark.parametrize(("claim", "said_of"), [("  ", "it is empty"), ("x" * 3_000, "this one has 3,000 characters")])
+def test_a_claim_that_cannot_be_kept_stays_in_its_field(store: Store, claim: str, said_of: str) -> None:
+    test = opened("explore", with_text=SHORT)
+    before = store.find(by="Ada")
+    test.text_area(key="keep-explore-claim").set_value(claim)
+    test.button(key="FormSubmitter:keep-explore-form-Keep it").click().run()
+    assert said_of in test.error[0].value.replace("\\", "")
+    assert test.text_area(key="keep-explore-claim").value == claim
+    assert store.find(by="Ada") == before

@@ -75,22 +75,19 @@ def keep_this(
 
 def _form(name: str, heads: Sequence[Head], edges: Sequence[EdgeAt], caption: str) -> None:
     with st.form(f"{name}-form", border=False):
-        st.text_area(
+        st.text_area(  # without max_chars: a browser drops a paste that is longer, and says nothing
             "Claim",
             key=f"{name}-claim",
-            max_chars=MOST_CLAIM,
             height=88,
             placeholder="What holds here, in a sentence: what does the head do, and on which texts?",
         )
         st.multiselect("Labels", LABELS, key=f"{name}-labels", accept_new_options=True, placeholder="Choose or type")
         st.slider("Confidence", 0, 100, 50, format="%d%%", key=f"{name}-confidence")
+        if not is_known():
+            say.caption(f"A guest's findings end with this session: to find this one again, {how_to_be_known()}.")
         st.form_submit_button("Keep it", type="primary", on_click=_press, args=(name,))
         say.caption(
-            f"It is kept with this view, {_what(heads, edges)}, the model and the text; nobody else sees it until you "
-            "share it.",
-            ""
-            if is_known()
-            else f"You have not said who you are, so it is a guest's, and ends with this session: {how_to_be_known()}.",
+            f"It is kept with this view, {_what(heads, edges)}, model and text; others see it once you share it.",
             "It is a hypothesis: in the Notebook you say what would refute it, and measure that on other texts.",
             caption,
         )
@@ -155,7 +152,15 @@ def _keep(
     also_seen: Sequence[str],
 ) -> None:
     picture, left = "", ""
+    claim = str(st.session_state[f"{name}-claim"]).strip()
     try:
+        if not 1 <= len(claim) <= MOST_CLAIM:
+            got = (
+                f"this one has {len(claim):,} characters, and at most {MOST_CLAIM:,} are kept"
+                if claim
+                else "it is empty"
+            )
+            raise InputError(f"A claim says what holds here, in a sentence or two: {got}.")
         if figure is not None:
             picture = str(figure().to_json())
         if len(picture) > MOST_FIGURE:
@@ -164,7 +169,7 @@ def _keep(
             left += f" Only the first {MOST_DIGESTS:,} texts are known as seen: plan on none of the others."
         now = datetime.now(UTC).replace(microsecond=0)
         made = Finding(
-            claim=str(st.session_state[f"{name}-claim"]),
+            claim=claim,
             heads=tuple(map(HeadAt.of, heads)),
             edges=tuple(edges),
             labels=tuple(str(label).strip() for label in st.session_state[f"{name}-labels"]),
