@@ -20,7 +20,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers.models.auto import modeling_auto
 from transformers.utils import cached_file
 
-from attnviz.admitted import POOLING, check_folder, files_to_take, folder_of
+from attnviz.admitted import POOLING, check_files, check_folder, files_to_take, folder_of
+from attnviz.declared import check_declared, check_settings, is_quantised, of_shapes
 from attnviz.embedded import EMBEDDED, Stage, embedded_folder, embedded_names
 from attnviz.errors import InputError, ModelError, ModelNotFound
 from attnviz.info import Origin
@@ -73,11 +74,13 @@ def load_model(
     target_dtype = pick_dtype(dtype, target_device)
     origin, source, options = _find(str(name), revision, allow_pickle, say)
     with plain_errors(origin.name, local=Path(source).is_dir()):
+        weights = sorted(Path(source).glob("model*.safetensors" if allow_pickle else "*.safetensors"))
         if not Path(source).is_dir():
-            options |= _on_this_machine(source, options, allow_pickle, trust_remote_code, say)
+            found, weights = _on_this_machine(source, options, allow_pickle, trust_remote_code, say)
+            options |= found
             origin = replace(origin, revision=origin.revision or options["revision"] or "")
         options |= {"trust_remote_code": trust_remote_code}
-        config = transformers.AutoConfig.from_pretrained(source, **options)
+        config = _config(source, options, weights, target_dtype, checked=str(name).strip() not in EMBEDDED)
         tokenizer = _tokenizer(source, options)
         if not Path(source).is_dir():
             pooling = cached_file(source, POOLING, **_MAY_BE_ABSENT, **_hub_options(options))
@@ -141,8 +144,8 @@ def _find(name: str, revision: str | None, allow_pickle: bool, say: Stage) -> tu
 
 def _on_this_machine(
     name: str, options: dict[str, Any], allow_pickle: bool, remote_code: bool, say: Stage
-) -> dict[str, Any]:
-    """Options to open a model of the Hub from its cache, where it is now: as much of it as may be, and no more.
+) -> tuple[dict[str, Any], list[Path]]:
+    """Options to open a model of the Hub from its cache, where it is now, and its safetensors: so much, and no more.
 
     What it weighs is asked first, and what is fetched is the very commit that was weighed.
     """
@@ -156,19 +159,22 @@ def _on_this_machine(
         try:
             folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
         except LocalEntryNotFoundError:
-            return {}  # transformers will say so
+            return {}, []  # transformers will say so
         sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in folder.rglob("*.*")}
-        files_to_take(name, sizes, **limits)
-        return {"revision": folder.name}
+        take = files_to_take(name, sizes, **limits)
+        check_files(folder, take, allow_pickle=allow_pickle)
+        return {"revision": folder.name}, [folder / file for file in take if file.endswith(".safetensors")]
     found = HfApi().model_info(name, revision=revision, files_metadata=True)
     take = files_to_take(name, {file.rfilename: file.size for file in found.siblings or ()}, **limits)
     say("fetching its files", 0.1)
     folder = Path(snapshot_download(name, revision=found.sha, allow_patterns=[glob.escape(file) for file in take]))
+    check_files(folder, take, allow_pickle=allow_pickle)
     ref = folder.parents[1] / "refs" / (revision or "main")
     if revision != found.sha and _REF.fullmatch(revision or "main"):  # so that it opens by this name without the Hub
         ref.parent.mkdir(parents=True, exist_ok=True)
         ref.write_text(str(found.sha), "utf-8")
-    return {"revision": found.sha, "local_files_only": True}
+    weights = [folder / file for file in take if file.endswith(".safetensors")]
+    return {"revision": found.sha, "local_files_only": True}, weights
 
 
 def _hub_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -206,6 +212,20 @@ def _loader(config: Any) -> Any:
     return transformers.AutoModel
 
 
+def _config(source: str, options: dict[str, Any], weights: list[Path], dtype: torch.dtype, *, checked: bool) -> Any:
+    """A checkpoint's settings; `checked`: refused where they would take more than may be, or than its weights fill."""
+    written, _ = transformers.PreTrainedConfig.get_config_dict(source, **options)
+    if checked:
+        check_settings(written, source)
+    config = transformers.AutoConfig.from_pretrained(source, **options)
+    # A program of its own that somebody trusts takes what it likes.
+    if checked and not (options["trust_remote_code"] and getattr(config, "auto_map", None)):
+        shapes = of_shapes(_loader(config), config, dtype, source)
+        most = settings().model_bytes
+        check_declared(shapes, weights, source, quantised=is_quantised(written), most_bytes=most)
+    return config
+
+
 def _read(source: str, config: Any, dtype: torch.dtype, options: dict[str, Any], allow_pickle: bool) -> Any:
     loader = _loader(config)
     options = {**options, "dtype": dtype, "use_safetensors": None if allow_pickle else True}
@@ -219,6 +239,7 @@ def _read(source: str, config: Any, dtype: torch.dtype, options: dict[str, Any],
         )
     if hf_model.config._attn_implementation != "eager" and not hf_model._can_set_attn_implementation():
         # Its kernel is chosen for good when it is made, and only the eager one returns attentions.
+        del hf_model  # there is room for one
         hf_model = loader.from_pretrained(source, attn_implementation="eager", **options)
     return hf_model
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import torch
 from huggingface_hub import constants
-from huggingface_hub.errors import HTTPError
+from huggingface_hub.errors import HTTPError, StrictDataclassError
 from huggingface_hub.utils import get_session
 from safetensors import SafetensorError
 
@@ -23,7 +23,20 @@ PICKLE = (
 )
 _HUB_SECONDS = 5
 # What transformers and its friends have been seen to raise over a bad checkpoint.
-_MET = (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError, SafetensorError, HTTPError)
+_MET = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    ImportError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    SafetensorError,
+    HTTPError,
+    StrictDataclassError,
+)
 
 
 def hub_offline() -> bool:
@@ -49,13 +62,13 @@ def plain_errors(name: str, local: bool) -> Iterator[None]:
         yield
     except AttnvizError:
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (torch.OutOfMemoryError, MemoryError, *_MET) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+            raise _explained(name, local, error) from error
         release_memory(error)
         raise OutOfMemory(
             f'There is not enough memory for {name}. Choose a smaller model, dtype="bfloat16", or device="cpu".'
         ) from None
-    except _MET as error:
-        raise _explained(name, local, error) from error
 
 
 def _explained(name: str, local: bool, error: Exception) -> ModelError:

@@ -65,8 +65,12 @@ class Settings(BaseSettings):
         default=None,
         description="the database of findings, as SQLAlchemy has it; None: SQLite in the data folder",
     )
-    findings_each: int = Field(default=2_000, ge=1, description="findings that one person keeps, a guest too")
+    findings_each: int = Field(default=2_000, ge=1, description="findings that one person keeps")
+    guest_findings: int = Field(default=50, ge=1, description="findings that a guest keeps, who gave no name")
     finding_bytes: int = Field(default=16 << 20, ge=1, description="one finding as JSON, with its picture and evidence")
+    store_bytes: int = Field(
+        default=8 << 30, ge=1 << 20, description="all findings together, and their arrays; more are refused"
+    )
     corpora_bytes: int = Field(
         default=4 << 30, ge=1 << 20, description="corpora and results kept; the least recently used corpora are let go"
     )

@@ -4,12 +4,12 @@ import html
 
 import streamlit as st
 
-from attnviz.errors import AttnvizError, InputError
+from attnviz.errors import AttnvizError, InputError, StoreError
 from attnviz.ui import say
 from attnviz.ui.notebook.carrying import export_buttons, import_form, report_buttons
 from attnviz.ui.notebook.keeping import keep_what_is_shown
 from attnviz.ui.notebook.labelling import agreement
-from attnviz.ui.notebook.listing import findings_list
+from attnviz.ui.notebook.listing import findings_list, unreadable_opened
 from attnviz.ui.notebook.opened import finding_view
 from attnviz.ui.notebook.restoring import go
 from attnviz.ui.notebook.shelf import by, messages, open_finding, opened, store
@@ -40,6 +40,9 @@ try:
         except InputError as error:
             open_finding("")
             say.problem(error)
+        except StoreError as error:
+            unreadable_opened(opened(), error)
+            st.stop()
     if one is not None:
         with st.container(key="notebook-finding"):
             finding_view(one)
@@ -48,9 +51,9 @@ try:
         st.divider()
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             keep_what_is_shown()
-            export_buttons()
+            export_buttons(asked=asked)
             report_buttons(asked)
-        import_form()
         agreement()
+        import_form()
 except AttnvizError as error:
     say.problem(error)

@@ -278,6 +278,7 @@ ENTRIES: dict[str, Entry] = {
     "store.briefs": stored("briefs", by=BY, text=TEXT, limit=COUNTS, owner=st.none() | TEXT),
     "store.several": stored("several", ids=st.lists(TEXT), by=BY),
     "store.get": stored("get", finding=TEXT | FINDING.map(lambda one: one.id), by=BY),
+    "store.raw": stored("raw", finding=TEXT | FINDING.map(lambda one: one.id), by=BY),
     "store.delete": stored("delete", finding=TEXT | FINDING.map(lambda one: one.id), by=BY),
     "store.label": stored("label", finding=TEXT | FINDING.map(lambda one: one.id), by=BY,
                            labels=st.lists(TEXT, max_size=2), confidence=st.none() | FLOATS),

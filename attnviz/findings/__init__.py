@@ -10,8 +10,8 @@ findings.to_lines([finding]), of_lines(text)  JSON Lines, which `python -m attnv
 from attnviz.findings.ablating import METRICS
 from attnviz.findings.again import Again, Repeated, measure_again, rests_on
 from attnviz.findings.finding import Annotation, Finding, Seen
-from attnviz.findings.judging import LEAST_CONTROLS, counted, judged, missing
-from attnviz.findings.keeping import attach, model_record, planned, reworded, with_status
+from attnviz.findings.judging import LEAST_CONTROLS, counted, judged, missing, same_weights, uncounted
+from attnviz.findings.keeping import attach, check_dates, model_record, planned, reworded, with_status
 from attnviz.findings.lines import of_lines, to_lines
 from attnviz.findings.measuring import measure, summed_up
 from attnviz.findings.of_heads import DETECTED
@@ -50,6 +50,7 @@ __all__ = [
     "Repeated",
     "Seen",
     "attach",
+    "check_dates",
     "counted",
     "judged",
     "measure",
@@ -60,7 +61,9 @@ __all__ = [
     "planned",
     "rests_on",
     "reworded",
+    "same_weights",
     "summed_up",
     "to_lines",
+    "uncounted",
     "with_status",
 ]

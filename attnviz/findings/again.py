@@ -5,6 +5,8 @@ Two rules, by what the evidence was:
     planned   its verdict was "holds" or "fails": it has to come out the same, by the same plan
     other     the new mean has to lie within the old 95% interval; where there was none (fewer than three texts), no
               farther from the old mean than 5% of it, or than 0.01 of its unit
+
+By both, every text that had a value has to have one again: a mean over fewer texts is another claim.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ _ROUNDING = 1e-6
 class Again:
     """One piece of evidence, measured again.
 
-    now      None where it cannot be measured on this model, for `reason`
+    now      None where it cannot be measured on this model, for `reason`; also where some of its texts cannot
     holds    None where `now` is
     rule     by which, in words
     counts   whether the finding's status rests on it
@@ -123,7 +125,9 @@ def _again(
         return Again(evidence, None, None, rule, counts, other, str(error))
     low, high, _ = _tolerance(then)
     holds = now.verdict == then.verdict if judged else low <= now.mean <= high
-    return Again(evidence, now, holds, rule, counts, other)
+    lost = sum(new is None for old, new in zip(then.values, now.values, strict=True) if old is not None)
+    reason = f"{lost} of the {len(now.values)} texts cannot be measured any more, so it does not hold" if lost else ""
+    return Again(evidence, now, holds and not lost, rule, counts, other, reason)
 
 
 def _tolerance(then: Outcome) -> tuple[float, float, str]:

@@ -1,4 +1,7 @@
-"""Evidence by a method of `attnviz.flow`: what share of a prediction it gives to a word, beside every other word."""
+"""Evidence by a method of `attnviz.flow`: what share of a prediction it gives to a word, beside every other word.
+
+A key of several words has a sum of shares: beside it stand all runs of as many other words.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from attnviz.flow import METHODS, Target
 from attnviz.flow.mixing import Scores
 from attnviz.models import Model
 from attnviz.tap import Progress
+from attnviz.text import words
 from attnviz.tokens import Token
 from attnviz.trace import Trace
 
@@ -25,8 +29,8 @@ def flow_share(model: Model, asked: Measurement, cases: Sequence[Case], progress
     query          a word of the text (of the target, where there is one) whose last token predicts; "": the last token
     answer, foil   what is predicted there, as `flow.Target` has it; "": the likeliest token. Without a vocabulary, the
                    answer is the second text
-    Control: every other word of every case, by itself. A mean over cases is held against single words, which spread
-    more than means: a word in one case may be high for being first.
+    Control: every other word of every case, by itself, or every run of as many words as the case's key has. A mean over
+    cases is held against single words, which spread more than means: a word in one case may be high for being first.
     """
     if asked.what not in METHODS:
         raise InputError(f"A method is one of {', '.join(METHODS)}; got {asked.what!r:.60}.")
@@ -49,10 +53,18 @@ def flow_share(model: Model, asked: Measurement, cases: Sequence[Case], progress
         tuple(None if one is None else one[0] for one in found),
         gathered.reasons,
         control,
-        f"{len(control)} other words of the same texts, each by itself; their middle 95%",
+        controls_words(len(control), cases),
         "share",
         f"The share that {METHODS[asked.what].title} gives {key}",
     )
+
+
+def controls_words(n: int, cases: Sequence[Case]) -> str:
+    """What the controls of these cases are, in words."""
+    texts = "the same text" if len(cases) == 1 else "the same texts"
+    if any(len(words(case.key)) > 1 for case in cases):
+        return f"{n} runs of as many other words of {texts}; their middle 95%"
+    return f"{n} other words of {texts}, each by itself; their middle 95%"
 
 
 def _target(model: Model, case: Case) -> Target:
@@ -67,7 +79,7 @@ def _target(model: Model, case: Case) -> Target:
 
 
 def shares(trace: Trace, scores: Scores, name: str, case: Case) -> tuple[float, Doubles]:
-    """(share that a method gives the case's key, [word] shares of the others), of one run of the case's text.
+    """(share that a method gives the case's key, [run] shares of the others), of one run of the case's text.
 
     raises   InputError where the scores add up to no share, or the text has no such key
     """
@@ -84,10 +96,11 @@ def shares(trace: Trace, scores: Scores, name: str, case: Case) -> tuple[float, 
 
 
 def _others(tokens: Sequence[Token], shares: Doubles, key: set[int]) -> Doubles:
-    """[word], the shares of the words that no token of the key belongs to."""
+    """[run], the shares of all runs of as many words as the key has, none of them a word of the key."""
     sums: dict[int, float] = {}
     for at, token in enumerate(tokens):
         if token.word is not None:
             sums[token.word] = sums.get(token.word, 0.0) + float(shares[at])
     mine = {tokens[at].word for at in key}
-    return np.array([share for word, share in sums.items() if word not in mine])
+    runs = (range(first, first + len(mine)) for first in sorted(sums))
+    return np.array([sum(sums[n] for n in run) for run in runs if all(n in sums and n not in mine for n in run)])

@@ -1,28 +1,34 @@
 """What a plan's outcome says, and what a finding lacks for a status.
 
 The rules are not asked of what a record says of itself, since anybody can write one: a verdict is worked out again from
-the figures, and a status rests on evidence that was planned, measured with a control, and on other texts than the one
-the finding was seen on.
+the figures, and a status rests on evidence that was planned, measured with a control, on the weights that the finding
+is of, and on other texts than the one it was seen on. The last evidence is the one that stands last, whatever its date.
 """
 
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import regex
+
 if TYPE_CHECKING:  # these records ask here whether they may be made
     from attnviz.findings.finding import Finding
-    from attnviz.findings.records import Case, Evidence, Outcome, Plan, Status, Verdict
+    from attnviz.findings.records import Case, Evidence, ModelRecord, Outcome, Plan, Status, Verdict
 
 LEAST_CONTROLS = 19  # of so many, all are exceeded by one more like them with a chance of one in twenty
+FOLDER = "local folder"  # the revision of a model of this machine: as good as none
+_UNSEEN = regex.compile(r"[\p{Cf}\p{Default_Ignorable_Code_Point}]+")
+_BETWEEN = regex.compile(r"[\p{P}\s]+")
 
 
 def missing(finding: Finding, status: Status) -> str:
     """What a finding lacks for a status, in a sentence; "" where it lacks nothing.
 
     "supported" needs, and "refuted" too, that the planned measurement was made after it was planned, with its control,
-    on texts other than the one the finding was seen on, and that its last such outcome holds, or fails.
+    on the finding's model and texts other than the one it was seen on, and that its last such outcome holds, or fails.
     """
     if status == "hypothesis":
         return ""
@@ -33,9 +39,10 @@ def missing(finding: Finding, status: Status) -> str:
         )
     fresh = counted(finding)
     if not fresh:
+        against = [reason for one, reason in zip(finding.evidence, uncounted(finding), strict=True) if one.planned]
         return (
-            f"A finding is {status} by its planned measurement, made with its control on texts other than the one it "
-            "was found on: measure it first."
+            f"A finding is {status} by its planned measurement, made with its control on its own model, and on texts "
+            f"other than the one it was found on: measure it first.{f' {against[-1]}' if against else ''}"
         )
     wanted: Verdict = "holds" if status == "supported" else "fails"
     last = judged(fresh[-1].outcome, plan)
@@ -45,38 +52,92 @@ def missing(finding: Finding, status: Status) -> str:
 
 
 def counted(finding: Finding) -> list[Evidence]:
-    """What a status may rest on, the last of it last: evidence that was planned, with a control, on fresh texts.
+    """What a status may rest on, the last of it last: evidence that nothing speaks against (`uncounted`)."""
+    return [one for one, reason in zip(finding.evidence, uncounted(finding), strict=True) if not reason]
 
-    Fresh are texts that differ in more than spaces from those the finding was seen on, and that nothing was measured on
-    before the plan: who has seen a figure plans around it.
+
+def uncounted(finding: Finding) -> list[str]:
+    """Why no status rests on each piece of evidence, in a sentence; "" where one may.
+
+    Counted is what was planned, with a control, on the finding's model and on fresh texts. Fresh are texts that say
+    something else (`told`) than those the finding was seen on, and that nothing was measured on before the plan: who
+    has seen a figure plans around it.
     """
     plan = finding.plan
     if plan is None:
-        return []
-    seen = known_to(finding)
-    before = {told(case.text) for one in finding.evidence if one.at < plan.stated for case in one.cases}
-    fresh = [
-        one
-        for one in finding.evidence
-        if one.planned
-        and plan.asks(one.measurement, one.cases)
-        and one.at >= plan.stated
-        and one.outcome.has_control
-        and not any(seen(case.text) or told(case.text) in before for case in one.cases)
-        and None not in one.outcome.values
-    ]
-    return sorted(fresh, key=lambda one: one.at)
+        return ["It was not planned."] * len(finding.evidence)
+    seen, same = known_to(finding), _on_its_model(finding)
+    before = {told(case.text) for one in finding.evidence if not _after(one, plan) for case in one.cases}
+
+    def reason(one: Evidence) -> str:
+        if not (one.planned and plan.asks(one.measurement, one.cases) and _after(one, plan)):
+            return "It is beside the plan."
+        if not same(one.model):
+            return "It was measured on another model, or on other weights, than the finding is of."
+        if not one.outcome.has_control:
+            return "It has no control."
+        if None in one.outcome.values:
+            return f"{one.outcome.values.count(None)} of its texts could not be measured."
+        if any(seen(case.text) for case in one.cases):
+            return "One of its texts is one that the finding was seen on."
+        if any(told(case.text) in before for case in one.cases):
+            return "Something was measured on one of its texts before the plan."
+        return ""
+
+    return [reason(one) for one in finding.evidence]
+
+
+def _after(one: Evidence, plan: Plan) -> bool:
+    """Whether it was measured after its plan; in the same instant, what was not planned was there before."""
+    return one.at > plan.stated or (one.planned and one.at == plan.stated)
+
+
+def _on_its_model(finding: Finding) -> Callable[[ModelRecord], bool]:
+    """Whether a model is the finding's.
+
+    A finding that was written down where its model was not in memory knows no weights: they are then those that its
+    plan was first measured on, with the same name and no other revision.
+    """
+    own = finding.model
+    first = (one.model for one in finding.evidence if one.planned and _may_be(own, one.model))
+    known = own if own.fingerprint else next(first, own)
+    return lambda model: same_weights(known, model)
+
+
+def _may_be(one: ModelRecord, other: ModelRecord) -> bool:
+    return one.name == other.name and (one.revision == other.revision or not (one.revision and other.revision))
+
+
+def same_weights(one: ModelRecord, other: ModelRecord) -> bool:
+    """Whether two records are of the same weights, in whatever dtype.
+
+    By their fingerprints; where there is none, by name and revision. In another dtype the same weights have another
+    fingerprint: then by name and revision, too, but not of a folder, whose weights nothing else tells.
+    """
+    if one.fingerprint and other.fingerprint:
+        if one.dtype == other.dtype or one.fingerprint == other.fingerprint:
+            return one.fingerprint == other.fingerprint
+        if one.revision in ("", FOLDER):
+            return False
+    return (one.name, one.revision) == (other.name, other.revision)
 
 
 def known_to(finding: Finding) -> Callable[[str], bool]:
-    """Whether a text is, but for spaces, one that the finding was seen on."""
+    """Whether a text says what one does that the finding was seen on."""
     texts, digests = {told(text) for text in finding.seen.texts.values()}, set(finding.seen.digests)
     return lambda text: told(text) in texts or (bool(digests) and digest_of(text) in digests)
 
 
 def told(text: str) -> str:
-    """What a text says, whatever spaces and line breaks stand in it."""
-    return " ".join(text.split())
+    """What a text says, to know it again: its words, whatever case, punctuation, spaces and unseen marks they have."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    shown = _UNSEEN.sub("", folded)
+    return _BETWEEN.sub(" ", shown).strip() or worded(shown)
+
+
+def worded(claim: str) -> str:
+    """The words of a claim, whatever spaces and line breaks stand between them."""
+    return " ".join(claim.split())
 
 
 def digest_of(text: str) -> str:
@@ -85,14 +146,14 @@ def digest_of(text: str) -> str:
 
 
 def twice(cases: Sequence[Case]) -> tuple[int, int] | None:
-    """The numbers, from 1, of two cases that ask the same of the same text; None where there are none.
+    """The numbers, from 1, of two cases of the same text; None where there are none.
 
-    Donors and marks make no other case: an interval over texts takes each text for one that was drawn by itself.
+    An interval over texts takes each text for one that was drawn by itself. Nothing else makes another case of it: no
+    kind reads all fields, and an encoder's heads have the same numbers whatever the target is.
     """
-    first: dict[tuple[str, ...], int] = {}
+    first: dict[str, int] = {}
     for number, case in enumerate(cases, 1):
-        parts = (case.text, case.target, case.answer, case.foil, case.query, case.key)
-        known = first.setdefault(tuple(map(told, parts)), number)
+        known = first.setdefault(told(case.text), number)
         if known != number:
             return known, number
     return None
@@ -106,7 +167,7 @@ def misjudged(finding: Finding) -> str:
             if one.outcome.verdict != "open":
                 return f"evidence {number} was not planned, so its verdict is open; got “{one.outcome.verdict}”"
             continue
-        if plan is None or one.at < plan.stated or not plan.asks(one.measurement, one.cases):
+        if plan is None or not _after(one, plan) or not plan.asks(one.measurement, one.cases):
             return f"evidence {number} is not what was planned, or was measured before"
         verdict = judged(one.outcome, plan)
         if one.outcome.verdict != verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import torch
@@ -13,21 +13,22 @@ from pydantic import ValidationError
 
 from attnviz.errors import InputError
 from attnviz.findings.finding import Finding
-from attnviz.findings.judging import judged, missing, told
+from attnviz.findings.judging import judged, missing, worded
 from attnviz.findings.lines import plain
 from attnviz.findings.records import Evidence, ModelRecord, Plan, Status
 from attnviz.fingerprint import fingerprint
 from attnviz.models import Model
 
 _NAME_LETTERS = 300
+_AHEAD = timedelta(minutes=5)  # of this clock another may be
 
 
 def attach(finding: Finding, evidence: Evidence) -> Finding:
     """The finding with one more piece of evidence.
 
-    It counts as planned, and is judged by the plan, where it answers the plan's question on the plan's texts and was
-    made after the plan was stated; any other evidence is "open". A status that its last planned evidence no longer
-    holds up goes back to "hypothesis".
+    It counts as planned, and is judged by the plan, where it answers the plan's question on the plan's texts, with its
+    controls, and was made after the plan was stated; any other evidence is "open". A status that its last planned
+    evidence no longer holds up goes back to "hypothesis".
     raises   InputError where the finding can hold no more
     """
     plan = finding.plan
@@ -61,7 +62,7 @@ def reworded(finding: Finding, changes: Mapping[str, Any]) -> Finding:
 
 
 def _claimed(finding: Finding) -> tuple[object, ...]:
-    return told(finding.claim), frozenset(finding.heads), frozenset(finding.edges)
+    return worded(finding.claim), frozenset(finding.heads), frozenset(finding.edges)
 
 
 def with_status(finding: Finding, status: Status) -> Finding:
@@ -70,6 +71,21 @@ def with_status(finding: Finding, status: Status) -> Finding:
     if reason:
         raise InputError(reason)
     return _next(finding, {"status": status})
+
+
+def check_dates(finding: Finding) -> None:
+    """InputError for a finding with a date that is not yet: for who keeps or takes one in."""
+    latest = datetime.now(UTC) + _AHEAD
+    dated = [("it was made", finding.created), ("it was changed", finding.changed)]
+    dated += [("its plan was stated", finding.plan.stated)] if finding.plan is not None else []
+    dated += [(f"evidence {number} was measured", one.at) for number, one in enumerate(finding.evidence, 1)]
+    dated += [(f"{one.by:.60} labelled it", one.at) for one in finding.annotations]
+    for what, at in dated:
+        if at > latest:
+            raise InputError(
+                f"The finding “{finding.claim:.60}” says that {what} at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, which "
+                "is still to come: set that right, or the clock of this machine."
+            )
 
 
 def model_record(model: Model) -> ModelRecord:

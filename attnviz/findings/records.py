@@ -58,6 +58,11 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+def instant() -> datetime:
+    """Now, to the microsecond: what was first, a plan or its evidence, may hang on it."""
+    return datetime.now(UTC)
+
+
 class Record(BaseModel):
     """What all records are: frozen, without fields that nobody knows."""
 
@@ -163,16 +168,14 @@ class Plan(Record):
     direction: Direction = "above"
     bound: Finite = 0.0
     refuted_by: Words = ""
-    stated: AwareDatetime = Field(default_factory=now)
-
-    def same_question(self, other: Measurement) -> bool:
-        """Whether the other measures what was planned; another draw of controls is the same question."""
-        kept = {"seed": self.measurement.seed, "n_controls": self.measurement.n_controls}
-        return other.model_copy(update=kept) == self.measurement
+    stated: AwareDatetime = Field(default_factory=instant)
 
     def asks(self, other: Measurement, cases: Sequence[Case]) -> bool:
-        """Whether this is the very thing that was planned, on all of its texts and no others."""
-        return self.same_question(other) and len(cases) == len(self.cases) and set(cases) == set(self.cases)
+        """Whether this is the very thing that was planned, on all of its texts and no others.
+
+        Another draw of controls is another thing: draws could be tried until one holds.
+        """
+        return other == self.measurement and len(cases) == len(self.cases) and set(cases) == set(self.cases)
 
     @model_validator(mode="after")
     def _counts_each_text_once(self) -> Plan:
@@ -245,7 +248,7 @@ class Evidence(Record):
     by: Name = ""
     note: Words = ""
     planned: bool = False
-    at: AwareDatetime = Field(default_factory=now)
+    at: AwareDatetime = Field(default_factory=instant)
 
     @model_validator(mode="after")
     def _is_of_its_kind(self) -> Evidence:

@@ -174,7 +174,8 @@ def _why(one: Again, finding: Finding) -> str:
     if one.now is None:
         return _cut(one.reason, 400)
     planned = f", now “{one.now.verdict}”" if one.rule.startswith("still") else ""
-    return f"{_cut(one.rule, 200)}{planned}: {_cut(one.now.words, 400)}"
+    lost = f"{one.reason}; " if one.reason else ""
+    return f"{lost}{_cut(one.rule, 200)}{planned}: {_cut(one.now.words, 400)}"
 
 
 def _cut(words: str, most: int) -> str:

@@ -41,22 +41,31 @@ def title_of(asked: Measurement) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def evidence_picture(evidence: Evidence, plan: Plan | None, theme: Theme) -> go.Figure:
+def _as_it_is(words: str) -> str:
+    return words
+
+
+def evidence_picture(
+    evidence: Evidence, plan: Plan | None, theme: Theme, *, change: Callable[[str], str] = _as_it_is
+) -> go.Figure:
     """`figures.evidence_dots`, with the plan's bound where there is one; InputError where nothing was measured."""
     bound = None if plan is None else plan.bound
     drawn = evidence_dots(evidence, bound=bound, theme=theme, title=title_of(evidence.measurement))
-    return safe_figure(plotly.io.to_json(drawn)).update_layout(height=_HEIGHT)
+    return safe_figure(plotly.io.to_json(drawn), change).update_layout(height=_HEIGHT)
 
 
-def safe_figure(text: str) -> go.Figure:
+def safe_figure(text: str, change: Callable[[str], str] = _as_it_is) -> go.Figure:
     """A figure from its JSON, without links, without pictures from elsewhere, and no larger than a page bears.
 
+    change   what becomes of each text in it
     raises   InputError, with the reason, for what is no figure, or one of a map that stands on a server
     """
     try:
         told = json.loads(text)
         figure = plotly.io.from_json(
-            json.dumps(each_text({part: told[part] for part in ("data", "layout")}, _without_link))
+            json.dumps(
+                _at_home({part: told[part] for part in ("data", "layout")}, lambda one: _without_link(change(one)))
+            )
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError("The figure is none that this version of Plotly reads.") from error
@@ -96,13 +105,18 @@ def values_of(figure: go.Figure) -> Table | None:
     return Table(("trace", *titles, "value"), tuple(rows)) if rows else None
 
 
-def each_text(value: Any, change: Callable[[str], str]) -> Any:
-    """What JSON holds, with every text in it changed."""
+def _at_home(value: Any, change: Callable[[str], str]) -> Any:
+    """What JSON holds, with every text in it changed and, also in templates, no picture that lies elsewhere."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {name: each_text(one, change) for name, one in value.items()}
-    return [each_text(one, change) for one in value] if isinstance(value, list) else value
+        kept = {name: one for name, one in value.items() if name != "source" or _is_here(one)}
+        return {name: _at_home(one, change) for name, one in kept.items()}
+    return [_at_home(one, change) for one in value] if isinstance(value, list) else value
+
+
+def _is_here(source: Any) -> bool:
+    return not isinstance(source, str) or source.startswith("data:image/")
 
 
 def _without_link(words: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attnviz.errors import InputError
 from attnviz.findings import Finding
 from attnviz.report.blocks import Block, Code, Facts, Heading, Picture, Prose, Quoted, Table, shown
-from attnviz.report.telling import anchor, blocks, checked
+from attnviz.report.telling import anchor, blocks, care, checked, shortened
 from attnviz.report.web import MOST_BYTES
 
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -19,28 +19,32 @@ _FIRST = re.compile(r"^(\d+)(?=[.)](?:\s|$))|^(?=[-+=])")
 _TICKS = re.compile(r"`+")
 
 
-def markdown(findings: Sequence[Finding], *, title: str = "Findings", about: str = "") -> str:
-    """All findings as one text; `title` and `about` as `html` has them, and the same InputErrors.
+def markdown(
+    findings: Iterable[Finding], *, title: str = "Findings", about: str = "", notes: Mapping[str, str] | None = None
+) -> str:
+    """All findings as one text; `title`, `about` and `notes` as `html` has them, and the same InputErrors.
 
     Whatever a claim or a text holds is escaped: no link, no picture, no HTML.
     """
-    checked(findings)
-    parts = [f"# {_line(title)}", *([_line(about)] if about else [])]
-    parts.append(
-        "\n".join(
-            f"{number}. [{_line(finding.claim)}](#{anchor(number)}): {finding.status}"
-            for number, finding in enumerate(findings, 1)
-        )
-    )
-    size = 0
-    for block in blocks(findings):
-        for part in _block(block):
-            size += len(part)
-            if size > MOST_BYTES:
-                raise InputError(f"This report would have more than {MOST_BYTES >> 20} MB: choose fewer findings.")
-            parts.append(part)
+    head = [f"# {_line(title)}", *([_line(about)] if about else [])]
+    parts, links, size = list[str](), list[str](), 0
+    for part in _body(findings, notes or {}, links):
+        size += len(part)
+        if size > MOST_BYTES:
+            raise InputError(f"This report would have more than {MOST_BYTES >> 20} MB: choose fewer findings.")
+        parts.append(part)
+    parts = [*head, "\n".join(links), *parts]
     parts.append(f"Made with AttnViz {importlib.metadata.version('attnviz')}.")
     return ("\n\n".join(parts) + "\n").encode("utf-8", "replace").decode("utf-8")
+
+
+def _body(findings: Iterable[Finding], notes: Mapping[str, str], links: list[str]) -> Iterator[str]:
+    """The parts of a report, and for each finding a line of the contents, added to `links`."""
+    yield from _block(care())
+    for number, finding in checked(findings):
+        links.append(f"{number}. [{_line(shortened(finding))}](#{anchor(number)}): {finding.status}")
+        for block in blocks(number, finding, notes.get(finding.id, "")):
+            yield from _block(block)
 
 
 def _block(block: Block) -> Iterator[str]:

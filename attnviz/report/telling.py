@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from attnviz.ablation.asked import IN_WORDS
 from attnviz.errors import InputError
 from attnviz.findings import Case, EdgeAt, Evidence, Finding, ModelRecord, Plan, counted, rests_on
 from attnviz.report.blocks import Block, Code, Facts, Heading, Picture, Prose, Quoted, Table, shown
-from attnviz.report.drawing import each_text, evidence_picture, safe_figure, title_of, values_of
+from attnviz.report.drawing import evidence_picture, safe_figure, title_of, values_of
 from attnviz.report.scripts import CLOSE, measurement_script
+from attnviz.store.shorn import shorn, shortener
 
 MOST_FINDINGS = 200
 STATUS_WORDS = {
@@ -42,48 +43,65 @@ _HEADS = 60
 _KEY = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9A-Z_])[A-Za-z0-9_-]{16,64}")  # how addresses name a text that is kept
 _SECRET = re.compile(r"token$|password|secret|apikey|api_key", re.IGNORECASE)
 _MAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
-_PATH = re.compile(r"(?:~|\.{0,2}/|[A-Za-z]:[\\/]|\\\\).*[\\/](?P<last>[^\\/]+)[\\/]*|/(?P<top>[^\\/]+)", re.DOTALL)
 
 
-def blocks(findings: Sequence[Finding]) -> Iterator[Block]:
-    """All findings, each behind its heading; nothing of a later one is made before it is asked for."""
-    yield Prose(_CARE)
+def care() -> Block:
+    """What stands before all findings."""
+    return Prose(_CARE)
+
+
+def blocks(number: int, finding: Finding, note: str = "") -> Iterator[Block]:
+    """One finding behind its heading, without folders of this machine: they are shortened as it is written.
+
+    note   what is to be known of it beside what it says of itself
+    """
+    told, short = shorn(finding), shortener(finding) or _as_it_is
+    for block in _finding(number, told, note, short):
+        yield _shortened(block, short)
+
+
+def checked(findings: Iterable[Finding]) -> Iterator[tuple[int, Finding]]:
+    """Findings with their numbers, from 1; InputError for none, or more than a report is read with."""
+    number = 0
     for number, finding in enumerate(findings, 1):
-        yield from _finding(number, without_paths(finding))
-
-
-def checked(findings: Sequence[Finding]) -> None:
-    """InputError for no findings, or more than a report is read with."""
-    if not 0 < len(findings) <= MOST_FINDINGS:
-        raise InputError(f"A report has 1 to {MOST_FINDINGS} findings; got {len(findings)}. Choose some of them.")
+        if number > MOST_FINDINGS:
+            break
+        yield number, finding
+    if not 0 < number <= MOST_FINDINGS:
+        got = "none" if not number else "more"
+        raise InputError(f"A report has 1 to {MOST_FINDINGS} findings; got {got}. Choose some of them.")
 
 
 def anchor(number: int) -> str:
     return f"finding-{number}"
 
 
-def without_paths(finding: Finding) -> Finding:
-    """The finding with the last part alone of every folder that a model of it was opened from."""
-    names = {finding.model.name, *(one.model.name for one in finding.evidence)}
-    names |= {value for name, value in finding.seen.params.items() if name in ("model", "other_model")}
-    ends = {name: found["last"] or found["top"] for name in names if (found := _PATH.fullmatch(name))}
-    if not ends:
-        return finding
-    longest = sorted(ends, key=len, reverse=True)
-    told = re.compile(rf"(?<![\w/\\.])(?:{'|'.join(map(re.escape, longest))})(?![\w-]|\.\w)")
-
-    def short(words: str) -> str:
-        return told.sub(lambda path: ends[path[0]], words)
-
-    try:
-        figure = json.dumps(each_text(json.loads(finding.figure), short))
-    except (ValueError, RecursionError):  # no figure: none is drawn
-        figure = ""
-    plain = finding.model_dump(mode="json") | {"figure": figure}
-    return Finding.model_validate(each_text(plain, short))
+def shortened(finding: Finding) -> str:
+    """A finding's claim for a list of them, without folders of this machine."""
+    return (shortener(finding) or _as_it_is)(finding.claim)
 
 
-def _finding(number: int, finding: Finding) -> Iterator[Block]:
+def _as_it_is(words: str) -> str:
+    return words
+
+
+def _shortened(block: Block, short: Callable[[str], str]) -> Block:
+    """A block with every text in it such; a picture's own are when it is drawn."""
+    match block:
+        case Heading() | Prose():
+            return replace(block, words=short(block.words))
+        case Facts(rows):
+            return Facts(tuple((short(name), short(value)) for name, value in rows))
+        case Table(columns, rows):
+            return Table(tuple(map(short, columns)), tuple(tuple(map(short, row)) for row in rows))
+        case Quoted(name, text):
+            return Quoted(short(name), short(text))
+        case Code(name, lines):
+            return Code(short(name), short(lines))
+    return block
+
+
+def _finding(number: int, finding: Finding, note: str, short: Callable[[str], str]) -> Iterator[Block]:
     yield Heading(f"{number}. {finding.claim}", 2, anchor(number))
     yield Facts(
         tuple(
@@ -101,6 +119,8 @@ def _finding(number: int, finding: Finding) -> Iterator[Block]:
             if row[1]
         )
     )
+    if note:
+        yield Prose(note)
     if finding.note:
         yield Prose(finding.note)
     if finding.annotations:
@@ -116,14 +136,14 @@ def _finding(number: int, finding: Finding) -> Iterator[Block]:
         yield Table(("who", "labels", "confidence"), tuple(rows))
     yield Heading("Model", 3)
     yield Facts(_model(finding.model))
-    yield from _seen(finding)
+    yield from _seen(finding, short)
     if finding.plan is not None:
         yield from _plan(finding.plan, finding)
     for at, evidence in enumerate(finding.evidence, 1):
-        yield from _evidence(at, evidence, finding)
+        yield from _evidence(at, evidence, finding, short)
 
 
-def _seen(finding: Finding) -> Iterator[Block]:
+def _seen(finding: Finding, short: Callable[[str], str]) -> Iterator[Block]:
     seen = finding.seen
     if not (seen.page or seen.params or seen.texts or seen.lines or finding.figure):
         return
@@ -136,7 +156,7 @@ def _seen(finding: Finding) -> Iterator[Block]:
         yield Quoted(name, text)
     if finding.figure:
         try:
-            figure = safe_figure(finding.figure)
+            figure = safe_figure(finding.figure, short)
         except InputError as error:
             yield Prose(f"Its figure is left out. {error}")
         else:
@@ -169,7 +189,7 @@ def _plan(plan: Plan, finding: Finding) -> Iterator[Block]:
         yield _cases(plan.cases, None)
 
 
-def _evidence(at: int, evidence: Evidence, finding: Finding) -> Iterator[Block]:
+def _evidence(at: int, evidence: Evidence, finding: Finding, short: Callable[[str], str]) -> Iterator[Block]:
     asked, outcome = evidence.measurement, evidence.outcome
     plan = finding.plan if evidence.planned else None
     unit = f" {outcome.unit}" if outcome.unit else ""
@@ -201,7 +221,7 @@ def _evidence(at: int, evidence: Evidence, finding: Finding) -> Iterator[Block]:
     if outcome.words:
         yield Prose(outcome.words)
     if any(value is not None for value in outcome.values):
-        yield Picture(partial(evidence_picture, evidence, plan), _CAPTION)
+        yield Picture(partial(evidence_picture, evidence, plan, change=short), _CAPTION)
     yield _cases(evidence.cases, evidence)
     yield Code(
         f"Python that measures this again, and fails where a number is not the same to {CLOSE:g}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from html import escape
 
@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 from attnviz.errors import InputError
 from attnviz.findings import Finding
 from attnviz.report.blocks import Block, Code, Facts, Heading, Picture, Prose, Quoted, Table, shown
-from attnviz.report.telling import anchor, blocks, checked
+from attnviz.report.telling import anchor, blocks, care, checked, shortened
 
 MOST_BYTES = 64 << 20  # of a report without Plotly: more makes a browser slow
 _IN_SCRIPT = str.maketrans({mark: f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"})
@@ -85,15 +85,18 @@ drawAll();
 """
 
 
-def html(findings: Sequence[Finding], *, title: str = "Findings", about: str = "") -> str:
+def html(
+    findings: Iterable[Finding], *, title: str = "Findings", about: str = "", notes: Mapping[str, str] | None = None
+) -> str:
     """All findings as one document: some 5 MB for Plotly, and what their texts, figures and lines take.
 
+    findings written one after the other: none is held once it stands there
     about    a paragraph below the title: whose report this is, and what for
+    notes    by id, a paragraph for a finding: what is to be known of it beside what it says of itself
     raises   InputError for no findings, more than 200, or more than 64 MB
     """
-    checked(findings)
-    parts, size = [], 0
-    for part in _body(findings):
+    parts, size, links = [], 0, list[str]()
+    for part in _body(findings, notes or {}, links):
         size += len(part)
         if size > MOST_BYTES:
             raise InputError(f"This report would have more than {MOST_BYTES >> 20} MB: choose fewer findings.")
@@ -108,28 +111,31 @@ def html(findings: Sequence[Finding], *, title: str = "Findings", about: str = "
         f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{_text(title)}</h1>",
         *([f"<p>{_text(about)}</p>"] if about else []),
-        *_contents(findings),
+        *_contents(links),
     ]
     tail = [f"<script>{plotly_js}</script>", f"<script>{_DRAW}</script>", "</body></html>", ""]
     whole = "\n".join([*head, *parts, f"<p>{_made_with()}</p>", *tail])
     return whole.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no UTF-8
 
 
-def _body(findings: Sequence[Finding]) -> Iterator[str]:
+def _body(findings: Iterable[Finding], notes: Mapping[str, str], links: list[str]) -> Iterator[str]:
+    """The parts of a report, and for each finding a line of the contents, added to `links`."""
     figures = 0
-    for block in blocks(findings):
-        if isinstance(block, Picture):
-            figures += 1
-            yield _picture(block, f"figure-{figures}")
-        else:
-            yield _block(block)
+    yield _block(care())
+    for number, finding in checked(findings):
+        link = f'<a href="#{anchor(number)}">{_text(shortened(finding))}</a>'
+        links.append(f'<li>{link} <span class="status">{finding.status}</span></li>')
+        for block in blocks(number, finding, notes.get(finding.id, "")):
+            if isinstance(block, Picture):
+                figures += 1
+                yield _picture(block, f"figure-{figures}")
+            else:
+                yield _block(block)
 
 
-def _contents(findings: Sequence[Finding]) -> Iterator[str]:
+def _contents(links: Sequence[str]) -> Iterator[str]:
     yield '<nav aria-label="Contents"><ol>'
-    for number, finding in enumerate(findings, 1):
-        link = f'<a href="#{anchor(number)}">{_text(finding.claim)}</a>'
-        yield f'<li>{link} <span class="status">{finding.status}</span></li>'
+    yield from links
     yield "</ol></nav>"
 
 

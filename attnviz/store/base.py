@@ -9,19 +9,30 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from attnviz.errors import InputError
+from attnviz.errors import InputError, StoreError
 from attnviz.findings import Finding
 from attnviz.store import opening, rows, tables
+
+GUEST = "guest "  # how the name of somebody begins who gave none; nobody can take such a one
 
 
 class Base:
     """A database and a folder for arrays; no connection is held between calls."""
 
     def __init__(
-        self, engine: sa.Engine, folder: Path, *, most_array_bytes: int, findings_each: int, finding_bytes: int
+        self,
+        engine: sa.Engine,
+        folder: Path,
+        *,
+        most_array_bytes: int,
+        findings_each: int,
+        guest_findings: int,
+        finding_bytes: int,
+        store_bytes: int,
     ) -> None:
         self._engine, self._folder, self._most_array_bytes = engine, folder, most_array_bytes
-        self._findings_each, self._finding_bytes = findings_each, finding_bytes
+        self._findings_each, self._guest_findings = findings_each, guest_findings
+        self._finding_bytes, self._store_bytes = finding_bytes, store_bytes
         self._name = opening.name_of(engine.url)
 
     def __repr__(self) -> str:
@@ -60,11 +71,29 @@ class Base:
     def _make_room(self, db: sa.Connection, by: str, n: int) -> None:
         """InputError where `by` would keep more than this store lets one person keep."""
         here = sa.select(sa.func.count()).select_from(tables.findings).where(tables.findings.c.owner == by)
-        kept = db.execute(here).scalar_one()
-        if kept + n > self._findings_each:
+        kept, guest = db.execute(here).scalar_one(), by.startswith(GUEST)
+        most = min(self._findings_each, self._guest_findings) if guest else self._findings_each
+        if kept + n > most:
+            who = "A guest" if guest else "One person"
             raise InputError(
-                f"One person keeps at most {self._findings_each:,} findings here; you keep {kept:,}, and {n:,} would "
-                "be new. Export some and remove them, and then try again."
+                f"{who} keeps at most {most:,} findings here; you keep {kept:,}, and {n:,} would be new. Export some "
+                "and remove them, and then try again."
+            )
+
+    def _fits(self, db: sa.Connection, nbytes: int) -> None:
+        """StoreError where so many more bytes are more than the whole store may take."""
+        kept = db.execute(sa.select(sa.func.coalesce(sa.func.sum(tables.arrays.c.nbytes), 0))).scalar_one()
+        if self._engine.dialect.name == "sqlite":  # pages in use: what is removed makes room
+            pages, free, size = (
+                db.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+            kept += (pages - free) * size
+        if kept + nbytes > self._store_bytes:
+            raise StoreError(
+                f"This server keeps {self._store_bytes / 1e6:,.0f} MB of findings at most, and they are full. Remove "
+                "some that are not needed, or have the operator raise ATTNVIZ_STORE_BYTES. What was kept before is as "
+                "it was."
             )
 
     @contextmanager

@@ -32,6 +32,7 @@ class KeptArrays(Base):
                 self._owned(db, finding, by)
                 old = list(db.execute(sa.select(tables.arrays.c.file).where(here)).scalars())
                 db.execute(sa.delete(tables.arrays).where(here))
+                self._fits(db, len(data))
                 values = {"finding": finding, "file": file, "sha256": sha256, "nbytes": len(data)}
                 db.execute(sa.insert(tables.arrays).values(**values))
         except BaseException:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from attnviz.errors import InputError, StoreError
 from attnviz.store import briefs, tables
 
-_OLDER = 1  # a schema that is made into this one when it is opened
+_OLDER = (1, 2)  # schemas that are made into this one when they are opened
 WRITES = "attnviz_writes"  # an execution option: this connection's transactions write
 
 _SAID = {
@@ -128,11 +128,18 @@ def make_ready(engine: sa.Engine, *, wait_seconds: float) -> None:
 
 
 def _upgrade(db: sa.Connection) -> None:
-    """Make of a store of version 1 one of version 2, once: whoever comes second finds it done."""
+    """Make of an older store one of this version, once: whoever comes second finds it done.
+
+    Every finding is read by today's rules, and what another one keeps than its author was brought by them.
+    """
     version = tables.schema.c.version
-    if db.execute(sa.select(version).with_for_update()).scalar() == _OLDER:
+    if db.execute(sa.select(version).with_for_update()).scalar() in _OLDER:
         tables.briefs.create(db, checkfirst=True)
         briefs.write_all(db)
+        tables.brought.create(db, checkfirst=True)
+        f, names = tables.findings.c, ["finding", "by", "at"]
+        brought = sa.select(f.id, f.owner, f.changed).where(f.owner != f.author)
+        db.execute(sa.insert(tables.brought).from_select(names, brought))
         db.execute(sa.update(tables.schema).values(version=tables.VERSION))
 
 
@@ -145,7 +152,7 @@ def _version(engine: sa.Engine, name: str) -> int:
                 raise StoreError(f"The {name} holds the tables of something else. Give the store one of its own.")
             return 0
         versions = list(db.execute(sa.select(tables.schema.c.version)).scalars())
-    if len(versions) != 1 or versions[0] not in (_OLDER, tables.VERSION):
+    if len(versions) != 1 or versions[0] not in (*_OLDER, tables.VERSION):
         told = " and ".join(map(str, versions)) or "not written down"
         raise StoreError(
             f"The {name} was written by another version of AttnViz: its schema is {told}, this one knows "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
@@ -74,39 +75,88 @@ def finding_of(row: Any) -> Finding:
         return Finding.model_validate_json(row.record)
     except ValidationError as error:
         raise StoreError(
-            f"The kept finding {row.id} is damaged: {plain(error)} Import it from the last export."
+            f"The kept finding {row.id} cannot be read: {plain(error)} Take along its JSON, and import the last export."
         ) from error
 
 
-def insert(db: sa.Connection, finding: Finding, *, owner: str) -> None:
-    by = finding.author or owner
-    values = {
-        **_columns(finding),
-        "id": finding.id,
-        "owner": owner,
-        "author": encodable(finding.author),
-        "changed_by": encodable(by),
-    }
-    db.execute(sa.insert(tables.findings).values(**values))
-    _index(db, finding)
+def readable(rows: Iterable[Any], left_out: list[str] | None) -> list[Finding]:
+    """Findings of rows; the ids of those that cannot be read are added to `left_out`."""
+    found = []
+    for row in rows:
+        try:
+            found.append(finding_of(row))
+        except StoreError:
+            if left_out is not None:
+                left_out.append(row.id)
+    return found
 
 
-def update(db: sa.Connection, finding: Finding, *, by: str) -> None:
-    values = {**_columns(finding), "changed_by": by}
-    db.execute(sa.update(tables.findings).where(tables.findings.c.id == finding.id).values(**values))
-    db.execute(sa.delete(tables.heads).where(tables.heads.c.finding == finding.id))
-    write_labels(db, finding.id, _OWN, ())
-    _index(db, finding)
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A finding as it is written: all that is worked out from it, so that a transaction only writes.
+
+    values   of its row, but for its owner and who changed it
+    given    what others call it, as rows of their table; labels: those too
+    """
+
+    id: str
+    author: str
+    values: dict[str, Any]
+    brief: str
+    heads: list[dict[str, Any]]
+    labels: list[dict[str, Any]]
+    given: list[dict[str, Any]]
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes on the disk."""
+        return len(self.values["record"].encode()) + len(self.brief) + 100 * self.n_rows
+
+    @property
+    def n_rows(self) -> int:
+        return 2 + len(self.heads) + len(self.labels) + len(self.given)
 
 
-def write_labels(db: sa.Connection, finding: str, annotator: str, labels: Iterable[str]) -> None:
-    """What one person calls a finding, in place of what it was."""
-    c = tables.labels.c
-    db.execute(sa.delete(tables.labels).where(c.finding == finding, c.annotator == annotator))
-    kept = dict.fromkeys(map(encodable, labels))
-    rows = [{"finding": finding, "annotator": annotator, "label": label} for label in kept]
-    if rows:
-        db.execute(sa.insert(tables.labels), rows)
+def ready(finding: Finding, given: Iterable[Annotation] = ()) -> Ready:
+    """A finding and what people call it, each of them once, as rows."""
+    named = {*finding.heads, *(edge.head for edge in finding.edges if edge.head)}
+    people = {encodable(one.by): one for one in reversed(list(given))}
+    labels = _label_rows(finding.id, _OWN, finding.labels)
+    for annotator, one in people.items():
+        labels += _label_rows(finding.id, annotator, one.labels)
+    return Ready(
+        finding.id,
+        encodable(finding.author),
+        _columns(finding),
+        briefs.record_of(finding),
+        [{"finding": finding.id, "layer": h.layer, "head": h.head, "site": h.site or ""} for h in named],
+        labels,
+        [{"finding": finding.id, "annotator": name, "record": one.model_dump_json()} for name, one in people.items()],
+    )
+
+
+def insert(db: sa.Connection, several: Sequence[Ready], *, owner: str) -> None:
+    """Write findings that are not here yet."""
+    values = [
+        {**one.values, "id": one.id, "owner": owner, "author": one.author, "changed_by": one.author or owner}
+        for one in several
+    ]
+    _many(db, tables.findings, values)
+    _many(db, tables.briefs, [{"finding": one.id, "record": one.brief} for one in several])
+    for table, name in ((tables.heads, "heads"), (tables.labels, "labels"), (tables.given, "given")):
+        _many(db, table, [row for one in several for row in getattr(one, name)])
+
+
+def update(db: sa.Connection, new: Ready, *, by: str) -> None:
+    """Write a change of a finding; what others call it stays."""
+    values = {**new.values, "changed_by": by}
+    db.execute(sa.update(tables.findings).where(tables.findings.c.id == new.id).values(**values))
+    db.execute(sa.delete(tables.heads).where(tables.heads.c.finding == new.id))
+    db.execute(sa.delete(tables.briefs).where(tables.briefs.c.finding == new.id))
+    db.execute(sa.delete(tables.labels).where(tables.labels.c.finding == new.id, tables.labels.c.annotator == _OWN))
+    _many(db, tables.heads, new.heads)
+    _many(db, tables.labels, new.labels)
+    _many(db, tables.briefs, [{"finding": new.id, "record": new.brief}])
 
 
 def annotate(db: sa.Connection, finding: str, given: Annotation) -> None:
@@ -115,13 +165,14 @@ def annotate(db: sa.Connection, finding: str, given: Annotation) -> None:
     take_back(db, finding, annotator)
     values = {"finding": finding, "annotator": annotator, "record": given.model_dump_json()}
     db.execute(sa.insert(tables.given).values(**values))
-    write_labels(db, finding, annotator, given.labels)
+    _many(db, tables.labels, _label_rows(finding, annotator, given.labels))
 
 
 def take_back(db: sa.Connection, finding: str, annotator: str) -> None:
     c = tables.given.c
     db.execute(sa.delete(tables.given).where(c.finding == finding, c.annotator == annotator))
-    write_labels(db, finding, annotator, ())
+    own = tables.labels.c
+    db.execute(sa.delete(tables.labels).where(own.finding == finding, own.annotator == annotator))
 
 
 def annotations_of(db: sa.Connection, ids: Iterable[str]) -> dict[str, list[Annotation]]:
@@ -129,7 +180,9 @@ def annotations_of(db: sa.Connection, ids: Iterable[str]) -> dict[str, list[Anno
     c = tables.given.c
     found: dict[str, list[Annotation]] = {}
     for row in db.execute(sa.select(c.finding, c.record).where(c.finding.in_(list(ids))).order_by(c.annotator)):
-        found.setdefault(row.finding, []).append(Annotation.model_validate_json(row.record))
+        given = _annotation(row.record)
+        if given is not None:
+            found.setdefault(row.finding, []).append(given)
     return found
 
 
@@ -152,8 +205,8 @@ def opinions(db: sa.Connection, by: str, model: str | None, *, brought: bool) ->
     for one, author, label in db.execute(asked.where(own.annotator == _OWN, theirs, *where)):
         found.setdefault(one, {}).setdefault(author, set()).add(label)
     for one, record in db.execute(sa.select(f.id, a.record).join(tables.given, a.finding == f.id).where(*where)):
-        given = Annotation.model_validate_json(record)
-        if brought or not given.brought_by:
+        given = _annotation(record)
+        if given is not None and (brought or not given.brought_by):
             found.setdefault(one, {})[given.by] = set(given.labels)
     return {key: {who: frozenset(labels) for who, labels in people.items()} for key, people in found.items()}
 
@@ -249,10 +302,19 @@ def _columns(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _index(db: sa.Connection, finding: Finding) -> None:
-    named = {*finding.heads, *(edge.head for edge in finding.edges if edge.head)}
-    rows = [{"finding": finding.id, "layer": h.layer, "head": h.head, "site": h.site or ""} for h in named]
+def _label_rows(finding: str, annotator: str, labels: Iterable[str]) -> list[dict[str, Any]]:
+    kept = dict.fromkeys(map(encodable, labels))
+    return [{"finding": finding, "annotator": annotator, "label": label} for label in kept]
+
+
+def _many(db: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     if rows:
-        db.execute(sa.insert(tables.heads), rows)
-    write_labels(db, finding.id, _OWN, finding.labels)
-    briefs.write(db, finding)
+        db.execute(sa.insert(table), rows)
+
+
+def _annotation(record: str) -> Annotation | None:
+    """What one person calls a finding; None where it is damaged."""
+    try:
+        return Annotation.model_validate_json(record)
+    except ValidationError:
+        return None

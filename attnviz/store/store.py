@@ -1,7 +1,8 @@
 """The store: findings that last, who may see them, and what happens when two people change one.
 
-    private   a finding is its owner's alone until the owner shares it; then everybody sees it, may change its words,
-              add evidence, and label it under a name of their own. The rest is its owner's (see `changing`)
+    private   a finding is its owner's alone until the owner shares it; then everybody sees it, may add evidence, and
+              label it under a name of their own. The rest is its owner's (see `changing`)
+    brought   what came with a file says so, and who imported it, until it is measured here as it was planned
     saved     when `save` returns, the finding is on the disk. Until then it is as it was
     version   a change is made to the version it was read at; on another, `Conflict`, and nothing is written
 
@@ -11,7 +12,7 @@ A store holds no connection between calls, and may be used by any number of thre
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,21 @@ from pydantic import ValidationError
 from sqlalchemy.engine import URL
 
 from attnviz.errors import Conflict, InputError
-from attnviz.findings import Annotation, Finding
+from attnviz.findings import Annotation, Finding, check_dates, counted
 from attnviz.findings.lines import plain
 from attnviz.settings import settings
 from attnviz.store import arrays as files
 from attnviz.store import opening, rows, tables
 from attnviz.store.annotators import Agreement, agreement_of
-from attnviz.store.base import may_see
-from attnviz.store.carried import Carried
+from attnviz.store.base import GUEST, may_see
+from attnviz.store.carried import MOST_ANNOTATIONS, Carried
 from attnviz.store.changing import check_change
 from attnviz.store.kept_arrays import KeptArrays
 from attnviz.store.looking import Looked
 
 MOST_ARRAY_BYTES = 64 << 20
 WAIT_SECONDS = 30.0
+GUESTS_KEEP = timedelta(days=1)
 
 
 def open_store(
@@ -43,7 +45,9 @@ def open_store(
     arrays_dir: str | Path | None = None,
     most_array_bytes: int = MOST_ARRAY_BYTES,
     findings_each: int | None = None,
+    guest_findings: int | None = None,
     finding_bytes: int | None = None,
+    store_bytes: int | None = None,
     wait_seconds: float = WAIT_SECONDS,
 ) -> Store:
     """Open a store, or make one.
@@ -52,7 +56,8 @@ def open_store(
                        data folder
     arrays_dir         where large arrays are; None: beside the SQLite file, or else in the user's data folder
     most_array_bytes   of one finding
-    findings_each      that one person keeps, and finding_bytes: of one as JSON; None: as the settings say
+    findings_each      that one person keeps, and guest_findings: a guest; finding_bytes: of one as JSON, and
+                       store_bytes: of all and their arrays. None: as the settings say
     wait_seconds       how long one writer waits for another
     raises             InputError for an address of nothing; StoreError for one that cannot be used: not writable,
                        damaged, another program's, or of a schema that this version does not know
@@ -73,7 +78,9 @@ def open_store(
         folder if arrays_dir is None else Path(arrays_dir),
         most_array_bytes=most_array_bytes,
         findings_each=limits.findings_each if findings_each is None else findings_each,
+        guest_findings=limits.guest_findings if guest_findings is None else guest_findings,
         finding_bytes=limits.finding_bytes if finding_bytes is None else finding_bytes,
+        store_bytes=limits.store_bytes if store_bytes is None else store_bytes,
     )
     store.sweep()
     return store
@@ -91,6 +98,7 @@ class Store(Looked, KeptArrays, Carried):
                   finding that is too large, or one more than `by` may keep
         """
         by, new = rows.person(by), self._fitting(rows.checked(finding))
+        check_dates(new)
         with self._writing() as db:
             row = self._row(db, new.id)
             if row is None:
@@ -111,6 +119,16 @@ class Store(Looked, KeptArrays, Carried):
             db.execute(sa.insert(tables.gone).values(id=finding, by=by, at=datetime.now(UTC).timestamp()))
         files.remove(self._folder, old)
 
+    def sweep_guests(self) -> int:
+        """Remove what guests kept for themselves and did not change for a day; returns how many findings.
+
+        For a server that starts: the sessions that those guests were have ended. What they shared stays.
+        """
+        f, before = tables.findings.c, (datetime.now(UTC) - GUESTS_KEEP).timestamp()
+        lost = f.owner.startswith(GUEST, autoescape=True), sa.not_(f.shared), f.changed < before
+        with self._writing() as db:
+            return int(db.execute(sa.delete(tables.findings).where(*lost)).rowcount)
+
     def label(
         self, finding: str, labels: Iterable[str] | None, *, by: str, confidence: float | None = None
     ) -> Annotation | None:
@@ -128,6 +146,11 @@ class Store(Looked, KeptArrays, Carried):
             if given is None:
                 rows.take_back(db, finding, by)
             else:
+                c = tables.given.c
+                others = sa.select(sa.func.count()).where(c.finding == finding, c.annotator != by)
+                if db.execute(others).scalar_one() >= MOST_ANNOTATIONS:
+                    raise InputError(f"{MOST_ANNOTATIONS:,} people label a finding at most. Keep one of your own.")
+                self._fits(db, len(given.model_dump_json()))
                 rows.annotate(db, finding, given)
         return given
 
@@ -160,8 +183,10 @@ class Store(Looked, KeptArrays, Carried):
         if new.author not in ("", by):
             raise InputError("A new finding is saved by its author. Import the findings of others.")
         kept = new.model_copy(update={"author": by})
+        ready = rows.ready(kept)
         self._make_room(db, by, 1)
-        rows.insert(db, kept, owner=by)
+        self._fits(db, ready.nbytes)
+        rows.insert(db, [ready], owner=by)
         return kept
 
     def _change(self, db: sa.Connection, row: Any, new: Finding, *, by: str, base: int) -> Finding:
@@ -173,5 +198,10 @@ class Store(Looked, KeptArrays, Carried):
         check_change(kept, new, owner=row.owner, by=by)
         now = datetime.now(UTC).replace(microsecond=0)
         changed = new.model_copy(update={"version": row.version + 1, "changed": now})
-        rows.update(db, changed, by=by)
+        ready = rows.ready(changed)
+        self._fits(db, max(0, len(ready.values["record"]) - len(row.record)))
+        rows.update(db, ready, by=by)
+        added = new.evidence[len(kept.evidence) :]
+        if any(one is other for one in counted(changed) for other in added):
+            db.execute(sa.delete(tables.brought).where(tables.brought.c.finding == changed.id))
         return changed

@@ -8,13 +8,14 @@ labels        of a finding: its own, under no annotator, and each annotator's
 annotations   of a finding: what one person calls it, as JSON
 arrays        of a finding: the file beside the database, and its hash
 gone          findings that were removed, so that nobody brings one back by saving an old copy
+brought       of a finding that came with a file: who imported it, and when; until it is measured here as it was planned
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-VERSION = 2  # 1 had no briefs
+VERSION = 3  # 1 had no briefs, 2 did not say what was brought
 NAME_LENGTH = 300
 
 metadata = sa.MetaData()
@@ -76,6 +77,13 @@ arrays = sa.Table(
     sa.Column("file", sa.String(100), nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("nbytes", sa.BigInteger, nullable=False),
+)
+brought = sa.Table(
+    "attnviz_brought",
+    metadata,
+    _of_finding(),
+    sa.Column("by", _exact, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
 )
 gone = sa.Table(
     "attnviz_gone",

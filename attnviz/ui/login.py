@@ -172,7 +172,8 @@ def _first_name(mark: str, name: str) -> str:
     kept, partial = home / "people" / mark, home / "people" / f"{mark}.{secrets.token_hex(4)}"
     try:
         if not kept.is_file():
-            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            kept.parent.chmod(0o700)  # also one that an earlier version made: names are nobody else's business
             partial.write_text(name, "utf-8")
             try:
                 os.link(partial, kept)  # unless another session was first

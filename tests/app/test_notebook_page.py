@@ -154,18 +154,18 @@ def test_findings_are_searched_and_hostile_ones_are_words(store: Store) -> None:
     assert "Heads are written" in words_of(test.error)
 
 
-def test_what_is_typed_survives_a_change_by_somebody_else(store: Store) -> None:
+def test_what_is_typed_survives_a_change_in_another_window(store: Store) -> None:
     one = store.save(finding(shared=True), by="Ada")
     test = at(one)
     test.text_area(key="notebook-edit-claim").set_value("what Ada typed")
-    store.save(one.model_copy(update={"claim": "what Bo typed", "note": "and a note"}), by="Bo")
+    store.save(one.model_copy(update={"claim": "what Ada typed elsewhere", "note": "and a note"}), by="Ada")
     press(test, "Save")
     assert_fine(test)
-    assert "Bo" in words_of(test.warning)
+    assert "You changed this finding meanwhile" in words_of(test.warning)
     assert test.text_area(key="notebook-edit-claim").value == "what Ada typed"
     table = next(frame.value for frame in test.dataframe if "kept meanwhile" in frame.value)
-    assert set(table["kept meanwhile"]) == {"what Bo typed", "and a note"}
-    assert store.get(one.id, by="Ada").claim == "what Bo typed"
+    assert set(table["kept meanwhile"]) == {"what Ada typed elsewhere", "and a note"}
+    assert store.get(one.id, by="Ada").claim == "what Ada typed elsewhere"
     test.button(key="notebook-keep-mine").click().run()
     assert_fine(test)
     kept = store.get(one.id, by="Ada")
@@ -255,6 +255,7 @@ def test_people_label_share_and_remove(store: Store) -> None:
     store.label(one.id, ["induction"], by="Bo")
     assert [given.by for given in store.labels_of(one.id, by="Ada")] == ["Ada", "Bo"]
     test.button(key="notebook-back").click().run()
+    test.toggle(key="notebook-agree").set_value(True).run()
     assert "2 people, 1 finding" in said(test)
     test.button(key=f"notebook-open-{one.id}").click().run()
     press(test, "Take them back")

@@ -96,6 +96,7 @@ def test_somebody_stays_who_they_were_when_the_login_calls_them_otherwise(folder
     first = name(visit(ANN))
     assert name(visit(ANN | {"name": "Ann Lee-Smith", "email": "else@example.org"})) == first
     assert [file.read_text() for file in (folder / "people").iterdir()] == ["Ann Lee"]
+    assert (folder / "people").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_folder_that_cannot_be_written_locks_nobody_out(folder: Path) -> None:

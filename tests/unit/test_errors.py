@@ -414,3 +414,39 @@ def test_every_error_has_one_root_and_bad_input_is_a_value_error() -> None:
     assert {kind.__name__ for kind in kinds if issubclass(kind, ValueError)} == {
         kind.__name__ for kind in kinds if issubclass(kind, InputError)
     }
+
+
+@pytest.mark.parametrize("error", OOM, ids=lambda e: type(e).__name__)
+def test_weights_that_do_not_fit_are_said_plainly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    tiny.grouped().save_pretrained(tmp_path / "model")
+
+    def full(*args: Any, **keywords: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("transformers.LlamaForCausalLM.from_pretrained", full)
+    refused(OutOfMemory, "memory", "bfloat16", call=lambda: attnviz.load_model(tmp_path / "model"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_attention_heads": 0},
+        {"num_attention_heads": 3},
+        {"hidden_size": 1.5},
+        {"hidden_size": None},
+        {"hidden_size": -32},
+        {"pad_token_id": 10**6},
+        {"rope_parameters": [1]},
+        {"hidden_act": "none such"},
+        {"architectures": 5},
+        {"quantization_config": [3]},
+        {"dtype": "object"},
+    ],
+    ids=str,
+)
+def test_settings_that_no_model_has_are_said_plainly(settings: dict[str, Any], tmp_path: Path) -> None:
+    path = folder_with(tmp_path / "model", config__json=json.dumps(json.loads(CONFIG) | settings))
+    safetensors.torch.save_file({"x": torch.zeros(1)}, path / "model.safetensors", metadata={"format": "pt"})
+    refused(errors.ModelError, "could not be opened", call=lambda: attnviz.load_model(path))

@@ -126,8 +126,10 @@ def test_a_plan_takes_each_text_once() -> None:
     for second in (Case(text=" text\n0"), Case(text="text 0", donor="other"), Case(text="text 0", marks=(1.0,))):
         with pytest.raises(ValidationError, match="text 3 is text 1 once more"):
             Plan(measurement=SHARE, cases=(CASES[0], CASES[1], second))
-    other = (Case(text="text 0", key="text"), Case(text="text 0", query="0"), Case(text="text 0", target="a"))
-    plan = Plan(measurement=SHARE, cases=(CASES[0], *other))
+    for parts in ({"key": "text"}, {"query": "0"}, {"target": "a"}, {"answer": " a", "foil": " b"}):
+        with pytest.raises(ValidationError, match="text 2 is text 1 once more"):
+            Plan(measurement=SHARE, cases=(CASES[0], Case(text="text 0", **parts)))
+    plan = Plan(measurement=SHARE, cases=CASES)
     assert plan.asks(SHARE, plan.cases[::-1])
     assert not plan.asks(SHARE, (*plan.cases, plan.cases[0]))
 

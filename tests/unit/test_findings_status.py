@@ -86,7 +86,8 @@ def test_a_finding_is_supported_by_what_was_planned_and_measured_elsewhere() -> 
     failed = findings.attach(supported, evidence(outcome(0.1, 0.05)))
     assert failed.status == "hypothesis"
     assert findings.with_status(failed, "refuted").status == "refuted"
-    beside = findings.attach(supported, evidence(outcome(), asked=Measurement(kind="flow", what="rollout")))
+    later, other = NOW + timedelta(seconds=1), Measurement(kind="flow", what="rollout")
+    beside = findings.attach(supported, evidence(outcome(), later, other))
     assert beside.status == "supported"
     assert beside.evidence[-1].outcome.verdict == "open"
 
@@ -113,10 +114,16 @@ def test_the_text_it_was_found_on_supports_nothing() -> None:
     assert "other than the one it was found on" in missing(held, "supported")
 
 
-def test_another_draw_of_controls_answers_the_same_question() -> None:
-    again = ASKED.model_copy(update={"seed": 5, "n_controls": 40})
-    held = findings.attach(findings.planned(finding(), PLAN), evidence(outcome(), asked=again))
-    assert findings.with_status(held, "supported").status == "supported"
+@pytest.mark.parametrize("drawn", [{"seed": 5}, {"n_controls": 40}])
+def test_another_draw_of_controls_is_beside_the_plan(drawn: dict[str, int]) -> None:
+    """Draws could be tried until one holds."""
+    failed = findings.attach(findings.planned(finding(), PLAN), evidence(outcome(0.1, 0.05)))
+    again = evidence(outcome(), NOW + timedelta(seconds=1), ASKED.model_copy(update=drawn))
+    held = findings.attach(failed, again)
+    assert not held.evidence[-1].planned
+    assert "came out as “fails”" in missing(held, "supported")
+    with pytest.raises(ValidationError, match="is not what was planned"):
+        finding(plan=PLAN, evidence=(again.model_copy(update={"planned": True}),))
 
 
 def test_a_plan_stated_later_does_not_count_what_is_there() -> None:
@@ -126,6 +133,8 @@ def test_a_plan_stated_later_does_not_count_what_is_there() -> None:
     peeked = findings.planned(first, PLAN.model_copy(update={"stated": first.evidence[0].at + timedelta(seconds=1)}))
     again = evidence(outcome()).model_copy(update={"at": peeked.plan.stated if peeked.plan else None})
     assert missing(findings.attach(peeked, again), "supported")  # on texts that were measured before the plan
+    at_once = findings.planned(first, PLAN.model_copy(update={"stated": first.evidence[0].at}))
+    assert missing(findings.attach(at_once, evidence(outcome(), NOW + timedelta(seconds=1))), "supported")
     stated = findings.planned(finding(), PLAN)
     supported = findings.with_status(findings.attach(stated, evidence(outcome())), "supported")
     other = findings.planned(supported, PLAN.model_copy(update={"bound": 0.6}))
@@ -191,8 +200,8 @@ def test_evidence_is_measured_again_by_the_rule_that_fits_it(minilm: Model) -> N
     asked = Measurement(kind="attention", heads=(head,))
     cases = tuple(Case(text=f"the {a} saw a {b} there", query="saw", key=b) for a, b in ("ab", "cd", "xy"))
     plan = Plan(measurement=asked, cases=cases, bound=0.9, stated=NOW)
-    stated = findings.planned(finding(), plan)
     here = findings.model_record(minilm)
+    stated = findings.planned(finding(model=here), plan)
     by_plan = Evidence(
         measurement=asked, cases=cases, outcome=findings.measure(minilm, asked, cases, plan=plan), model=here
     )

@@ -28,7 +28,7 @@ FLOORS = [
     {"attnviz.view", "attnviz.tracing", "attnviz.replacing", "attnviz.writing", "attnviz.measuring"},
     {"attnviz.models", "attnviz.embedded"},
     {"attnviz.opening", "attnviz.fingerprint"},
-    {"attnviz.admitted"},
+    {"attnviz.admitted", "attnviz.declared"},
     {"attnviz.catalogue", "attnviz.recording"},
     {"attnviz.flow", "attnviz.products", "attnviz.generated", "attnviz.lines", "attnviz.alignment"},
     {"attnviz.heads", "attnviz.ablation"},

@@ -1,5 +1,6 @@
 """Models of the Hub by name: weighed before anything is fetched, and only what a model needs. A stand-in is the Hub."""
 
+import json
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -130,4 +131,23 @@ def test_a_model_that_is_too_large_is_not_fetched_nor_opened_from_the_cache(
     monkeypatch.setattr(catalogue, "settings", lambda: small)
     monkeypatch.setattr(catalogue, "hub_reachable", lambda: False)
     with pytest.raises(ModelError, match="the most is 1,000"):
+        attnviz.load_model("org/model", device="cpu")
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_an_index_of_the_hub_names_only_what_was_weighed(
+    hub: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reachable: bool
+) -> None:
+    attnviz.load_model("org/model", device="cpu")
+    here = tmp_path / "cache" / "models--org--model" / "snapshots" / COMMIT
+    (here / "model.safetensors").rename(here / "model-00001-of-00001.safetensors")
+    made = tmp_path / "made"
+    (made / "model.safetensors").rename(made / "model-00001-of-00001.safetensors")
+    monkeypatch.setattr(catalogue, "hub_reachable", lambda: reachable)
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
+    names = {"x": "model-00001-of-00001.safetensors", "y": "other.safetensors"}
+    (here / "other.safetensors").write_bytes(b"not weighed")
+    for folder in (here, made):
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    with pytest.raises(UnsafeModel, match=r"'other\.safetensors', which is not one of"):
         attnviz.load_model("org/model", device="cpu")

@@ -56,3 +56,14 @@ def test_a_figure_leads_nowhere_and_is_not_endless() -> None:
     assert figure.layout.title.text == "&lt; a href='https://evil.test'>y"
     assert [one.source for one in figure.layout.images] == ["data:image/png;base64,AAAA"]
     assert figure.layout.width == 2_000
+
+
+def test_no_picture_of_a_figure_lies_elsewhere_in_a_template_either() -> None:
+    away, here = {"source": "https://evil.test/a.png"}, {"source": "data:image/png;base64,AAAA"}
+    told = {
+        "data": [{"type": "image", **away}, {"type": "image", **here}, {"type": "scatter", "y": [1]}],
+        "layout": {"template": {"layout": {"images": [away]}, "data": {"image": [{"type": "image", **away}]}}},
+    }
+    finding = Finding(claim="x", model=ModelRecord(name="m"), figure=json.dumps(told))
+    assert "evil.test" not in report.html([finding])
+    assert safe_figure(json.dumps(told)).data[1].source == here["source"]

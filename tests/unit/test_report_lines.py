@@ -1,7 +1,9 @@
 """The lines of a report are Python that holds a finding's texts as literals, whatever the texts are."""
 
 import ast
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 import attnviz.findings
 from attnviz import report
 from attnviz.embedded import EMBEDDED
+from attnviz.errors import InputError
 from attnviz.findings import Case, Evidence, Finding, HeadAt, Measurement, ModelRecord, Outcome, Plan
 from attnviz.report.scripts import load_line, measurement_script
 
@@ -93,3 +96,35 @@ def test_no_line_is_too_long_to_read(n_cases: int) -> None:
     made = measurement_script(evidence(cases, Measurement(kind="ablation", heads=heads)), None)
     assert max(map(len, made.splitlines())) <= 120
     assert made.count("Case(\n") == n_cases
+
+
+@pytest.mark.parametrize("write", [report.html, report.markdown])
+def test_folders_are_shortened_as_it_is_written_whatever_that_would_make_of_a_record(write: Any) -> None:
+    path = "/a/mine"
+    folder = ModelRecord(name=path)
+    cases = (Case(text=path, key="x"), Case(text="mine", key="x"))
+    measured = evidence(cases, Measurement(kind="flow", what="rollout"), folder)
+    hostile = Finding(
+        claim=f"Of {path}", model=folder, evidence=(measured,), labels=(path, "mine"), figure="[" * 99_999
+    )
+    told = write([hostile], notes={hostile.id: f"Beside {path}"})
+    assert path not in told.replace("&#x2F;", "/").replace("\\u002f", "/")
+    assert "Of mine" in told
+    assert "Beside mine" in told
+
+
+def test_findings_are_read_one_after_the_other() -> None:
+    asked: list[int] = []
+
+    def each(n: int) -> Iterator[Finding]:
+        for number in range(n):
+            asked.append(number)
+            yield Finding(claim=f"claim {number}", model=MODEL)
+
+    assert "claim 2" in report.markdown(each(3))
+    asked.clear()
+    with pytest.raises(InputError, match="1 to 200 findings; got more"):
+        report.html(each(10_000))
+    assert len(asked) == 201
+    with pytest.raises(InputError, match="got none"):
+        report.html(each(0))

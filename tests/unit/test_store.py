@@ -73,9 +73,12 @@ def test_private_findings_are_their_owners_alone_in_every_call(store: Store) -> 
 
 def test_a_shared_finding_is_changed_by_others_but_not_what_is_its_owners(store: Store) -> None:
     kept = store.save(finding(shared=True, confidence=0.25), by="Ada")
-    told = store.save(changed(kept, note="Bob saw it too"), by="Bob")
-    assert (told.version, told.author, store.get(kept.id, by="Cy").note) == (2, "Ada", "Bob saw it too")
-    for what in ({"shared": False}, {"labels": ("sink",)}, {"confidence": 0.9}, {"author": "Bob"}):
+    told = store.save(changed(kept, note="Ada saw it again"), by="Ada")
+    assert (told.version, told.author, store.get(kept.id, by="Cy").note) == (2, "Ada", "Ada saw it again")
+    edges = (EdgeAt(query=1, key=0),)
+    theirs: list[dict[str, Any]] = [{"shared": False}, {"labels": ("sink",)}, {"confidence": 0.9}, {"author": "Bob"}]
+    theirs += [{"claim": "Bob's"}, {"note": "n"}, {"heads": (HeadAt(layer=1, head=2),)}, {"edges": edges}]
+    for what in theirs:
         with pytest.raises(InputError, match=f"Only Ada changes this finding's {next(iter(what))}"):
             store.save(changed(told, **what), by="Bob")
     with pytest.raises(InputError, match="author stays"):
@@ -89,11 +92,13 @@ def test_a_shared_finding_is_changed_by_others_but_not_what_is_its_owners(store:
 
 def test_a_change_to_an_older_version_is_a_conflict_that_keeps_both(store: Store) -> None:
     kept = store.save(finding(shared=True), by="Ada")
-    theirs = store.save(changed(kept, note="theirs"), by="Bob")
+    theirs = store.save(changed(kept, note="theirs"), by="Ada")
     mine = changed(kept, note="mine")
-    with pytest.raises(Conflict, match=r"Bob changed this finding meanwhile, on \d\d .* version 2") as found:
+    with pytest.raises(Conflict, match=r"Ada changed this finding meanwhile, on \d\d .* version 2"):
+        store.save(mine, by="Bob")
+    with pytest.raises(Conflict, match=r"You changed this finding meanwhile, on \d\d .* version 2") as found:
         store.save(mine, by="Ada")
-    assert (found.value.mine, found.value.theirs, found.value.by) == (mine, theirs, "Bob")
+    assert (found.value.mine, found.value.theirs, found.value.by) == (mine, theirs, "Ada")
     assert found.value.at == theirs.changed
     assert store.get(kept.id, by="Ada") == theirs
     assert store.save(changed(mine, version=theirs.version), by="Ada").version == 3
@@ -291,7 +296,7 @@ def test_without_an_address_a_store_is_in_the_users_data_folder(
     assert open_store().get(kept.id, by="Ada") == kept
 
 
-@pytest.mark.parametrize("versions", [(3,), (0,), (), (1, 2)])
+@pytest.mark.parametrize("versions", [(4,), (0,), (), (1, 2)])
 def test_a_schema_that_is_not_known_is_refused(store: Store, versions: tuple[int, ...]) -> None:
     with store._writing() as db:
         db.execute(sa.delete(tables.schema))
@@ -338,7 +343,7 @@ def test_a_password_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attnviz.store.opening.sa.create_engine", lambda *args, **keywords: engine)
     with pytest.raises(StoreError, match="postgresql database 'notes'") as error:
         open_store("postgresql+psycopg2://ada:hunter2@h/notes")
-    kept = Store(engine, Path(), most_array_bytes=1, findings_each=1, finding_bytes=1)
+    kept = Store(engine, Path(), most_array_bytes=1, findings_each=1, guest_findings=1, finding_bytes=1, store_bytes=1)
     shown = str(error.value) + repr(kept)
     assert "hunter2" not in shown
     assert "ada" not in shown
@@ -347,6 +352,6 @@ def test_a_password_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_tables_are_said_for_other_databases_too() -> None:
     for dialect in (postgresql.dialect(), mysql.dialect()):
         written = "\n".join(str(CreateTable(one).compile(dialect=dialect)) for one in tables.metadata.sorted_tables)
-        assert written.count("CREATE TABLE") == 8
+        assert written.count("CREATE TABLE") == 9
         assert ("TEXT(100000000)" in written) == (dialect.name == "mysql")
         assert ("utf8mb4_bin" in written) == (dialect.name == "mysql")

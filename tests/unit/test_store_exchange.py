@@ -23,7 +23,7 @@ NASTY = st.text(
     max_size=30,
 )
 LABELS = st.lists(NASTY.map(str.strip).filter(lambda s: s and "\n" not in s), max_size=3, unique=True).map(tuple)
-MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))
+MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(2026, 1, 1), timezones=st.just(UTC))
 
 
 def finding(claim: str = "L5H1 looks back", **keywords: Any) -> Finding:
@@ -150,8 +150,8 @@ def test_only_the_asked_findings_are_exported(store: Store) -> None:
         json.loads(line)["id"] for line in store.export_findings(by="Ada", ids=[kept[1].id, "0" * 32]).splitlines()
     ]
     assert found == [kept[1].id]
-    with pytest.raises(InputError, match="10,001 ids"):
-        store.export_findings(by="Ada", ids=(str(n) for n in range(10_001)))
+    with pytest.raises(InputError, match="got 10,001"):
+        store.export_findings(by="Ada", ids=[str(n) for n in range(10_001)])
 
 
 def cells(**other: str) -> str:

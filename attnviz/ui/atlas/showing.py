@@ -16,7 +16,7 @@ from attnviz.figures.labels import model_words
 from attnviz.heads import DETECTORS, VARIANTS
 from attnviz.store import Brief
 from attnviz.ui import say
-from attnviz.ui.atlas.finding import Atlas, measure, run_of
+from attnviz.ui.atlas.finding import MOST, Atlas, measure, run_of
 from attnviz.ui.export import export_bar
 from attnviz.ui.head_map import Colours, head_matrix
 from attnviz.ui.heads import finding as of_heads
@@ -45,7 +45,7 @@ from attnviz.store import open_store
 
 model = load_model({name!r})
 info = model.info
-findings = open_store().briefs(by="your name", model=info.name, limit=1000)  # as you keep them: say your name
+findings = open_store().briefs(by="your name", model=info.name, limit={most})  # as you keep them: say your name
 known = known_of(findings, site={site!r})
 shape = (info.layers[{at!r}][-1] + 1, max(info.layer_heads[{at!r}]))
 figure = atlas_map(counts(known, shape), told={{pair: one.labels for pair, one in known.items()}})"""
@@ -107,7 +107,7 @@ def _told(ask: Asked, atlas: Atlas, shown: Shown) -> None:
         f"atlas {ask.model.info.name}",
         lambda: atlas_map(there, told=told, name=_TITLES[shown].lower(), theme=look, title=title),
         lambda: table,
-        _LINES.format(name=ask.name, site=ask.head.site, at=ask.site),
+        _LINES.format(name=ask.name, site=ask.head.site, at=ask.site, most=MOST),
         about={"model": ask.model.info.name, "model_words": model_words(ask.model.info), "site": ask.site},
         key="atlas",
         caption=" ".join(caption),

@@ -1,4 +1,4 @@
-"""Changing a finding: what is typed is kept, also where somebody else changed the same finding meanwhile."""
+"""Changing a finding: what is typed is kept, also where it was changed meanwhile, in another window or by evidence."""
 
 from __future__ import annotations
 
@@ -19,29 +19,24 @@ _BASE, _MET, _FIELDS = (
     "attnviz_notebook_met",
     ("claim", "note", "heads", "labels", "confidence"),
 )
-_ITS_OWNERS = ("labels", "confidence")
 
 
-def edit_form(one: Finding, *, mine: bool) -> None:
-    """The form, filled when the finding is opened or saved, and not by what others change meanwhile.
-
-    mine   whether the person keeps this finding: labels and confidence are its owner's
-    """
+def edit_form(one: Finding) -> None:
+    """For its owner: the form, filled when the finding is opened or saved, and not by what is changed meanwhile."""
     _fill(one)
     with st.form("notebook-edit", border=False):
         st.text_area("Claim", key="notebook-edit-claim", height=88, max_chars=2_000)
         st.text_area("Note", key="notebook-edit-note", height=88, max_chars=50_000, placeholder="Anything else.")
         st.text_input("Heads", key="notebook-edit-heads", placeholder="L5H1, L7H2")
-        if mine:
-            st.multiselect("Labels", LABELS, key="notebook-edit-labels", accept_new_options=True)
-            st.slider("Confidence", 0, 100, key="notebook-edit-confidence", format="%d%%")
-        st.form_submit_button("Save", type="primary", on_click=_save, args=(mine,), icon=":material/save:")
+        st.multiselect("Labels", LABELS, key="notebook-edit-labels", accept_new_options=True)
+        st.slider("Confidence", 0, 100, key="notebook-edit-confidence", format="%d%%")
+        st.form_submit_button("Save", type="primary", on_click=_save, icon=":material/save:")
         say.caption(
             f"It is {one.status} as it is worded: with another claim, or other heads, it is a hypothesis again."
             if one.status != "hypothesis"
             else ""
         )
-    _conflict(one, mine)
+    _conflict(one)
 
 
 def _fill(one: Finding) -> None:
@@ -72,11 +67,11 @@ def _touched(base: Finding) -> bool:
     return any(st.session_state.get(f"notebook-edit-{name}", value) != value for name, value in shown.items())
 
 
-def _typed(base: Finding, mine: bool) -> dict[str, Any]:
+def _typed(base: Finding) -> dict[str, Any]:
     """What the form changes of the finding that it was filled from."""
     was = _shown(base)
     held: dict[str, Any] = {name: st.session_state.get(f"notebook-edit-{name}", was[name]) for name in _FIELDS}
-    changed = {name: held[name] for name in _FIELDS if (mine or name not in _ITS_OWNERS) and held[name] != was[name]}
+    changed = {name: held[name] for name in _FIELDS if held[name] != was[name]}
     if "heads" in changed:
         changed["heads"] = heads_of(str(changed["heads"]))
     if "labels" in changed:
@@ -86,11 +81,11 @@ def _typed(base: Finding, mine: bool) -> dict[str, Any]:
     return changed
 
 
-def _save(mine: bool) -> None:
+def _save() -> None:
     """For callbacks: keep what was typed; on a conflict all of it stays in the form."""
     base: Finding = st.session_state[_BASE]
     with complained():
-        changes = _typed(base, mine)
+        changes = _typed(base)
         if not changes:
             tell("Nothing was changed.")
             return
@@ -112,7 +107,7 @@ def _lost(before: Finding, after: Finding) -> str:
     return f" It was {before.status}, and these words were not: it is a {after.status} again. Weigh it anew."
 
 
-def _conflict(one: Finding, mine: bool) -> None:
+def _conflict(one: Finding) -> None:
     """What the other has, what was typed, and which is to stay."""
     met: Conflict | None = st.session_state.get(_MET)
     if met is None:
@@ -123,7 +118,7 @@ def _conflict(one: Finding, mine: bool) -> None:
     if theirs is None:
         return
     try:
-        ours = _shown(reworded(base, _typed(base, mine)))
+        ours = _shown(reworded(base, _typed(base)))
     except AttnvizError as error:
         say.problem(error)
         return
@@ -135,15 +130,15 @@ def _conflict(one: Finding, mine: bool) -> None:
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True, key="notebook-conflict")
     with st.container(horizontal=True):
-        st.button("Keep what I typed", key="notebook-keep-mine", on_click=_over, args=(one, mine), type="primary")
+        st.button("Keep what I typed", key="notebook-keep-mine", on_click=_over, args=(one,), type="primary")
         st.button("Take what is kept", key="notebook-take-theirs", on_click=_take)
     say.caption("“Keep what I typed” changes only the fields that you typed in; the rest stays as the other has it.")
 
 
-def _over(one: Finding, mine: bool) -> None:
+def _over(one: Finding) -> None:
     with complained():
         base: Finding = st.session_state[_BASE]
-        new = reworded(one, _typed(base, mine))
+        new = reworded(one, _typed(base))
         if save(new, one, f"Saved over it.{_lost(one, new)}"):
             st.session_state.pop(_BASE)
 

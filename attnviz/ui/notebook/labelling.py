@@ -60,7 +60,9 @@ def _take_back(one: Finding) -> None:
 
 def agreement(model: str = "") -> None:
     """Krippendorff's alpha for every label, over the findings that two people labelled."""
-    with st.expander("How far do people agree?", icon=":material/groups:"):
+    with st.container(border=True):
+        if not st.toggle("How far do people agree?", key="notebook-agree"):
+            return
         brought = st.toggle(
             "Count labels that came with files, too",
             key="notebook-brought",

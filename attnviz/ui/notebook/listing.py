@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import streamlit as st
 
-from attnviz.errors import InputError
+from attnviz.errors import InputError, StoreError
 from attnviz.findings import LABELS, STATUSES, Finding, HeadAt
 from attnviz.findings.records import Status
 from attnviz.store import Brief
 from attnviz.store.rows import Asked
 from attnviz.ui import say
 from attnviz.ui.notebook.restoring import restore_head
-from attnviz.ui.notebook.shelf import by, complained, heads_words, open_finding, store
+from attnviz.ui.notebook.shelf import by, complained, heads_words, open_finding, store, tell
 from attnviz.ui.notebook.typed import heads_of
 from attnviz.ui.pickers import held
 
@@ -36,7 +37,13 @@ def findings_list() -> Asked:
         _empty(bool(asked))
         return asked
     for one in several[:n]:
-        _card(one)
+        if one.damaged:
+            unreadable(one)
+        else:
+            _card(one)
+    damaged = sum(bool(one.damaged) for one in several[:n])
+    if damaged:
+        say.caption(f"{damaged} of these cannot be read: exports and reports are made without them.")
     if len(several) > n:
         st.button("Show more", key="notebook-more", on_click=lambda: st.session_state.update({_MORE: n + _PAGE}))
     return asked
@@ -111,6 +118,43 @@ def _card(one: Brief) -> None:
         say.caption(facts(one))
 
 
+def unreadable(one: Brief) -> None:
+    """A finding that is damaged, or that the rules of today refuse: why, and what is left to do with it."""
+    with st.container(border=True, gap="small", key=f"notebook-card-{one.id}"):
+        st.badge("cannot be read", icon=":material/broken_image:", color="red")
+        say.caption(f"Finding {one.id}, {facts(one)}.", f"Why: {one.damaged}")
+        with st.container(horizontal=True, gap="small"):
+            st.download_button(
+                "Its JSON",
+                partial(store().raw, one.id, by=by()),
+                file_name=f"finding-{one.id[:8]}.json",
+                mime="application/json",
+                on_click="ignore",
+                icon=":material/download:",
+                key=f"notebook-raw-{one.id}",
+            )
+            if one.owner == by():
+                with st.popover("Delete", icon=":material/delete:"):
+                    st.button(
+                        "Delete it", key=f"notebook-damaged-{one.id}", type="primary", on_click=_delete, args=(one.id,)
+                    )
+
+
+def unreadable_opened(finding: str, error: StoreError) -> None:
+    """In place of an open finding that could not be read."""
+    say.problem(error)
+    st.button("All findings", key="notebook-back", icon=":material/arrow_back:", on_click=open_finding, args=("",))
+    for one in store().briefs(by=by(), ids=[finding], limit=1):
+        unreadable(one.model_copy(update={"damaged": one.damaged or str(error)}))
+
+
+def _delete(finding: str) -> None:
+    with complained():
+        store().delete(finding, by=by())
+        open_finding("")
+        tell("It is removed.")
+
+
 def status_badge(one: Brief | Finding) -> None:
     icon, colour = BADGES[one.status]
     st.badge(one.status, icon=icon, color=colour)
@@ -143,12 +187,32 @@ def _restore(finding: str, head: HeadAt) -> None:
 
 def facts(one: Brief) -> str:
     """Who, when, how sure, on which model, in a line."""
-    brought = f", brought by {one.owner}" if one.owner not in ("", one.author) else ""
+    who = one.brought_by or (one.owner if one.owner != one.author else "")
+    brought = f", brought by {who}" if who else ""
     parts = [
         f"by {one.author or 'unknown'}{brought}, {one.changed:%d %b %Y %H:%M} UTC",
         f"confidence {one.confidence:.0%}",
         one.model,
         f"{one.measured} measurement{'s' * (one.measured != 1)}" if one.measured else "nothing measured",
         "shared" if one.shared else "private",
+        "not measured here: its figures are the file’s word" if one.brought_by else "",
     ]
-    return " · ".join(parts)
+    return " · ".join(filter(None, parts))
+
+
+def brought_words(one: Brief) -> str:
+    """Who imported a finding that was not measured here since, and what follows; "" for any other."""
+    if not one.brought_by or one.brought_at is None:
+        return ""
+    return (
+        f"{one.brought_by} brought it from a file on {one.brought_at:%d %b %Y}. What is said in it of people and "
+        "measurements is the file’s word: measure it again, as planned, before you rest on it."
+    )
+
+
+def facts_of(finding: Finding) -> None:
+    """Under an open finding: who, when, how sure, and whether a file alone says so."""
+    for one in store().briefs(by=by(), ids=[finding.id], limit=1):
+        say.caption(facts(one))
+        if one.brought_by:
+            st.warning(say.plain(brought_words(one)), icon=":material/upload_file:")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import streamlit as st
 
 from attnviz.findings import Finding
-from attnviz.store import brief_of
+from attnviz.store.shorn import shorn
 from attnviz.ui import say
 from attnviz.ui.notebook import planning, proving
 from attnviz.ui.notebook.carrying import export_buttons, report_buttons
 from attnviz.ui.notebook.editing import edit_form, others_changed
 from attnviz.ui.notebook.labelling import labels_of
-from attnviz.ui.notebook.listing import facts, head_buttons, status_badge
+from attnviz.ui.notebook.listing import facts_of, head_buttons, status_badge
 from attnviz.ui.notebook.pictures import figure_of
-from attnviz.ui.notebook.restoring import restore
+from attnviz.ui.notebook.restoring import ask_first, forget_asking, restore
 from attnviz.ui.notebook.shelf import by, complained, open_finding, save, store, tell
 
 
@@ -34,22 +34,18 @@ def finding_view(one: Finding) -> None:
         for label in one.labels:
             st.badge(say.plain(label), color="blue")
     st.markdown(f"### {say.plain(one.claim)}")
-    say.caption(facts(brief_of(one, owner=owner)))
-    if owner != one.author:
-        say.caption(
-            f"{owner} brought it from a file, and what is said in it of people and measurements is the file's word: "
-            "measure it again before you rest on it."
-        )
+    facts_of(one)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        _seen(one)
+        _seen(one, one if mine else shorn(one))
     with right:
         if mine:
             proving.status_row(one)
         else:
-            say.caption(f"Its status and its plan are set by {owner}; you may reword it, measure it, and label it.")
-        with st.expander("Change it", icon=":material/edit:", expanded=others_changed(one)):
-            edit_form(one, mine=mine)
+            say.caption(f"Its status and its plan are set by {owner}; you may measure it, and label it.")
+        if mine:
+            with st.expander("Change it", icon=":material/edit:", expanded=others_changed(one)):
+                edit_form(one)
         st.markdown("**What people call it**")
         labels_of(one)
     st.divider()
@@ -70,8 +66,11 @@ def finding_view(one: Finding) -> None:
         proving.measure_asked(one)
 
 
-def _seen(one: Finding) -> None:
-    """The view it was seen in: its picture, its heads, its text, and the way back to it."""
+def _seen(one: Finding, told: Finding) -> None:
+    """The view it was seen in: its picture, its heads, its text, and the way back to it.
+
+    told   the same as this person may read it: for others than its owner without folders of this machine
+    """
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             "Restore this view",
@@ -83,6 +82,7 @@ def _seen(one: Finding) -> None:
             help="Puts the text back and opens the page as it was.",
         )
         head_buttons(one.id, one.heads, "notebook-head")
+    ask_first(one)
     figure = figure_of(one.figure) if one.figure else None
     if figure is not None:
         figure.update_layout(title_subtitle_text="")  # which is wider than a column, and stands below
@@ -91,7 +91,7 @@ def _seen(one: Finding) -> None:
         say.caption("The picture as it was kept; “Restore this view” draws it anew.")
     elif one.figure:
         say.caption("The picture that came with this finding cannot be shown.")
-    model = one.model
+    model = told.model
     parts = [
         model.name,
         model.revision,
@@ -101,13 +101,17 @@ def _seen(one: Finding) -> None:
     ]
     say.caption(
         f"Seen on {one.seen.page or 'no page'}, by {', '.join(part for part in parts if part)}.",
+        ""
+        if model.fingerprint
+        else "The model was not in memory when this was kept, so its weights are not known: they are those of the "
+        "first measurement as planned, on a model of this name.",
         f"Text: {one.seen.texts['text'][:500]}" if "text" in one.seen.texts else "",
     )
     if one.note:
         st.markdown(say.plain(one.note))
-    if one.seen.lines:
+    if told.seen.lines:
         with st.expander("As Python", icon=":material/code:"):
-            st.code(one.seen.lines, language="python", wrap_lines=True)
+            st.code(told.seen.lines, language="python", wrap_lines=True)
 
 
 def _share(one: Finding) -> None:
@@ -117,7 +121,7 @@ def _share(one: Finding) -> None:
         icon=":material/lock:" if one.shared else ":material/group:",
         on_click=_set_shared,
         args=(one,),
-        help="Shared, everybody on this server sees it, may change its words, add evidence and label it.",
+        help="Shared, everybody on this server sees it, may add evidence and label it.",
     )
 
 
@@ -143,4 +147,5 @@ def _delete(one: Finding) -> None:
 
 def _back() -> None:
     proving.forget()
+    forget_asking()
     open_finding("")

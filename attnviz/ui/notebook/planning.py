@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
 import pandas as pd
@@ -35,7 +34,7 @@ CONTROLS: dict[Kind, str] = {
     "attention": "every other head of the site",
     "detector": "every other head of the site",
     "agreement": "the marks moved along the text, the best head each time",
-    "flow": "every other word of the texts",
+    "flow": "every other word of the texts, or as many in a row as the key has",
 }
 NEEDS: dict[Kind, str] = {
     "ablation": "an answer, as it continues the text (“ Mary”), and a foil for a difference of logits; a donor for "
@@ -215,7 +214,6 @@ def _state(one: Finding, kind: Kind) -> None:
                 direction=state.get(f"{_P}direction", "above"),
                 bound=float(state.get(f"{_P}bound", 0.0)),
                 refuted_by=str(state.get(f"{_P}refuted", "")),
-                stated=datetime.now(UTC).replace(microsecond=0),
             )
         except ValidationError as error:
             raise InputError(f"This is no plan yet: {plain(error)}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import cast
 
 import pandas as pd
@@ -23,8 +22,8 @@ from attnviz.findings import (
     Outcome,
     Repeated,
     attach,
-    counted,
     missing,
+    uncounted,
     with_status,
 )
 from attnviz.findings.records import Verdict
@@ -35,7 +34,7 @@ from attnviz.ui.flow.showing import show_figure
 from attnviz.ui.jobs import Job
 from attnviz.ui.notebook.listing import BADGES
 from attnviz.ui.notebook.planning import cases_frame, measured_words
-from attnviz.ui.notebook.shelf import by, complained, opened_as, save, store, tell
+from attnviz.ui.notebook.shelf import by, complained, opened_as, save, seen_on_another, store, tell
 from attnviz.ui.session import act, selection
 from attnviz.ui.theme import theme
 
@@ -94,10 +93,11 @@ def measure_buttons(one: Finding) -> None:
         )
 
 
-def _ask(what: str, one: Finding) -> None:
+def _ask(what: str, one: Finding, sure: bool = False) -> None:
+    """For callbacks. sure: the person knows that this is another model than the finding's view opens."""
     act()
     work.retry()
-    st.session_state[_ASKED] = (what, one.id, one.version)
+    st.session_state[_ASKED] = (what, one.id, one.version, sure)
 
 
 def forget() -> None:
@@ -107,10 +107,21 @@ def forget() -> None:
 
 def measure_asked(one: Finding) -> None:
     """Do what was asked for, in view; the page stops here where it fails or is cancelled, so this comes last."""
-    what, of, version = st.session_state.get(_ASKED, ("", "", 0))
+    what, of, version, sure = st.session_state.get(_ASKED, ("", "", 0, False))
     if (of, version) != (one.id, one.version):
         return
     name = opened_as(one)
+    other = seen_on_another(one)
+    if other and not sure:
+        st.warning(
+            say.plain(
+                f"This finding says that it is of {one.model.name}, and its view opens {other}. It is measured on the "
+                "model that it says it is of. Whoever made it wrote that there: open no model that you do not know."
+            ),
+            icon=":material/help:",
+        )
+        st.button(say.plain(f"Measure on {name}"), key="notebook-sure", on_click=_ask, args=(what, one, True))
+        return
     model = work.model_for(replace(selection(), model=name))
     if what == "again":
         again = _measured_again(model, name, one)
@@ -142,7 +153,6 @@ def _measure_planned(model: Model, name: str, one: Finding) -> None:
         outcome=outcome,
         model=record,
         by=by(),
-        at=datetime.now(UTC).replace(microsecond=0),
     )
     forget()
     with complained():
@@ -229,16 +239,16 @@ def evidence_list(one: Finding) -> None:
     if not one.evidence:
         say.caption("Nothing is measured yet: the claim rests on one look at one text.")
         return
-    fresh = {id(part) for part in counted(one)}
-    several = list(enumerate(one.evidence))[::-1]
-    for number, part in several[:_SHOWN]:
-        _piece(one, number, part, counts=id(part) in fresh)
+    several = list(enumerate(zip(one.evidence, uncounted(one), strict=True)))[::-1]
+    for number, (part, against) in several[:_SHOWN]:
+        _piece(one, number, part, against)
     if len(several) > _SHOWN and st.toggle(f"All {len(several)}", key="notebook-all-evidence"):
-        for number, part in several[_SHOWN:]:
-            _piece(one, number, part, counts=id(part) in fresh)
+        for number, (part, against) in several[_SHOWN:]:
+            _piece(one, number, part, against)
 
 
-def _piece(one: Finding, number: int, part: Evidence, *, counts: bool) -> None:
+def _piece(one: Finding, number: int, part: Evidence, against: str) -> None:
+    """One piece of evidence; `against`: why no status rests on it."""
     outcome, key = part.outcome, f"notebook-evidence-{number}"
     with st.container(border=True, key=key):
         st.markdown(f"**{say.plain(measured_words(part.measurement))}**")
@@ -257,7 +267,7 @@ def _piece(one: Finding, number: int, part: Evidence, *, counts: bool) -> None:
         )
         say.caption(
             f"{'As planned: ' + _VERDICTS[outcome.verdict] if part.planned else 'Beside the plan: it decides nothing'}."
-            + ("" if counts or not part.planned else " It does not count: on the text it was found on, or no control."),
+            + (f" It does not count. {against}" if against and part.planned else ""),
             f"By {part.by or 'unknown'}, {part.at:%d %b %Y %H:%M} UTC, on {part.model.name}, {part.model.dtype}.",
             part.note,
         )

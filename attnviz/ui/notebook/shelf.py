@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import streamlit as st
 
 from attnviz.embedded import EMBEDDED
 from attnviz.errors import AttnvizError
 from attnviz.findings import Finding, ModelRecord, model_record
+from attnviz.findings.judging import FOLDER
 from attnviz.store import Store, open_store
 from attnviz.ui import say
 from attnviz.ui.person import person
@@ -23,7 +26,9 @@ _TOLD, _PROBLEM = "attnviz_notebook_told", "attnviz_notebook_problem"
 def store() -> Store:
     """The server's findings, opened once, where the settings say; StoreError where they cannot be, and the next call
     tries again."""
-    return open_store()
+    kept = open_store()
+    kept.sweep_guests()
+    return kept
 
 
 def by() -> str:
@@ -82,17 +87,44 @@ def record_here() -> ModelRecord:
         info = trace.info
         return ModelRecord(name=info.name[:300], revision=info.revision[:300], family=info.family, dtype=info.dtype)
     model = stores().models.get(model_name())
-    if model is not None:
-        return model_record(model)
-    name = model_name()
-    return ModelRecord(name=EMBEDDED[name].title if name in EMBEDDED else name[:300])
+    return _unread(model_name()) if model is None else model_record(model)
+
+
+def _unread(name: str) -> ModelRecord:
+    """What is known of a model without reading it: no weights, and of one on the Hub no revision."""
+    if name in EMBEDDED:
+        try:
+            return ModelRecord(name=EMBEDDED[name].title, revision=EMBEDDED[name].version)
+        except PackageNotFoundError:
+            return ModelRecord(name=EMBEDDED[name].title)
+    return ModelRecord(name=Path(name).name[:300], revision=FOLDER) if _is_path(name) else ModelRecord(name=name[:300])
+
+
+def _is_path(name: str) -> bool:
+    """Whether it can be no name on the Hub; not whether there is such a folder, which is not told."""
+    return Path(name).is_absolute() or name.startswith(("~", "."))
 
 
 def opened_as(finding: Finding) -> str:
-    """The name that the finding's model is opened by: as it was seen, else as an embedded model, else its own."""
+    """The name that opens the model which the finding is of: the one it was seen by, where that is the same model, else
+    an embedded model's, else the model's own."""
     seen = finding.seen.params.get("model", "")
-    titles = {entry.title: name for name, entry in EMBEDDED.items()}
-    return seen if seen and seen != SAVED else titles.get(finding.model.name, finding.model.name)
+    return _own_name(finding) if seen in ("", SAVED) or seen_on_another(finding) else seen
+
+
+def seen_on_another(finding: Finding) -> str:
+    """The model that the finding's view opens where that is not the model which it is of; "" where it is.
+
+    Told by its name: whoever made the finding may have written any model there, and none is read to find out.
+    """
+    seen = finding.seen.params.get("model", "")
+    if finding.model.revision == FOLDER and _is_path(seen) and Path(seen).name == finding.model.name:
+        return ""
+    return "" if seen in ("", SAVED, _own_name(finding)) else seen
+
+
+def _own_name(finding: Finding) -> str:
+    return {entry.title: name for name, entry in EMBEDDED.items()}.get(finding.model.name, finding.model.name)
 
 
 def heads_words(names: Sequence[object], most: int = 6) -> str:
