@@ -98,6 +98,10 @@ def read_findings(path: str | Path, only: Sequence[str] = ()) -> list[Finding]:
     raises   InputError for a file that cannot be read, or has none, or none with such an id
     """
     file = Path(path)
+    if not file.is_file():
+        raise InputError(f"There is no file {file.name} there. Expected findings, exported as JSON Lines.")
+    if file.suffix.lower() == ".csv":
+        raise InputError(f"{file.name} is a table; findings are read from JSON Lines: export them as that.")
     try:
         if file.stat().st_size > MOST_BYTES:
             raise InputError(f"{file.name} has more than {MOST_BYTES >> 20} MB: split it.")

@@ -120,6 +120,18 @@ def test_a_text_that_comes_twice_is_no_plan(store: Store) -> None:
     assert store.get(one.id, by="Ada").plan is None
 
 
+def test_a_head_that_the_model_does_not_have_is_no_plan(store: Store, dates: attnviz.Model) -> None:
+    stores().models.put("dates", dates)
+    one = store.save(finding(), by="Ada")
+    test = at(one)
+    test.selectbox(key="notebook-plan-kind").set_value("detector").run()
+    test.text_input(key=f"notebook-plan-heads-detector-{one.id}").set_value("decoder L99H99")
+    test.text_area(key="notebook-plan-texts").set_value("May 2003")
+    test.button(key="notebook-state").click().run()
+    assert "layers 0 to 1" in words_of(test.error)
+    assert store.get(one.id, by="Ada").plan is None
+
+
 def test_the_form_says_why_what_was_measured_stays_behind(store: Store) -> None:
     def page() -> None:
         from attnviz.ui.notebook.keeping import keep_this

@@ -119,10 +119,13 @@ def test_bad_input_ends_with_two_and_a_sentence(
     torn, empty = tmp_path / "torn.jsonl", tmp_path / "empty.jsonl"
     torn.write_text(exported.read_text("utf-8")[:-100], "utf-8")
     empty.write_text("", "utf-8")
+    table = tmp_path / "findings.csv"
+    table.write_text("id,json\n", "utf-8")
     for arguments, said in (
         ([str(torn), "--model", "dates"], "torn.jsonl, line 3"),
         ([str(empty), "--model", "dates"], "holds no finding"),
-        ([str(tmp_path / "none.jsonl"), "--model", "dates"], "cannot be read"),
+        ([str(tmp_path / "none.jsonl"), "--model", "dates"], "There is no file none.jsonl"),
+        ([str(table), "--model", "dates"], "findings.csv is a table"),
         ([str(exported), "--model", "no/such model"], "There is no model"),
         ([str(exported), "--model", "dates", "--dtype", "int3"], "dtype is"),
         ([str(exported), "--model", "dates", "--only", "zz"], "begins with 'zz'"),

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from attnviz.errors import InputError
 from attnviz.findings import DETECTED, KINDS, METRICS, Case, Finding, Measurement, Plan, planned
+from attnviz.findings.cases import head_of
 from attnviz.findings.judging import known_to
 from attnviz.findings.lines import plain
 from attnviz.findings.records import MOST_CONTROLS, Direction, How, Kind
@@ -19,8 +20,10 @@ from attnviz.heads import DETECTORS, VARIANTS
 from attnviz.human import METRICS as AGREEMENTS
 from attnviz.settings import settings
 from attnviz.ui import say
-from attnviz.ui.notebook.shelf import complained, heads_words, save
+from attnviz.ui.notebook.shelf import complained, heads_words, opened_as, save
 from attnviz.ui.notebook.typed import cases_of_file, cases_of_lines, heads_of
+from attnviz.ui.session import stores
+from attnviz.ui.uploads import most_megabytes
 
 KIND_TITLES: dict[Kind, str] = {
     "ablation": "Ablation: what removing the heads changes",
@@ -76,7 +79,7 @@ def plan_shown(one: Finding) -> None:
         if any(map(known_to(one), (case.text for case in plan.cases)))
         else "",
     )
-    with st.expander(f"The {len(plan.cases)} texts"):
+    with st.expander(f"The {len(plan.cases)} text{'s' * (len(plan.cases) != 1)}"):
         st.dataframe(cases_frame(plan.cases), hide_index=True, key="notebook-plan-texts")
 
 
@@ -130,12 +133,18 @@ def plan_form(one: Finding) -> None:
         for name in _SHARED[kind]:
             _start(f"{_P}{name}", "")
             st.text_input(f"{name.capitalize()}, of every line", key=f"{_P}{name}", width=190, max_chars=300)
-        file = st.file_uploader("Or a file of texts", type=["jsonl", "csv"], key=f"{_P}file")
+        file = st.file_uploader(
+            "Or a file of texts", type=["jsonl", "csv"], key=f"{_P}file", max_upload_size=most_megabytes()
+        )
     _keep_file(file)
     say.caption(
         f"Each text needs {NEEDS[kind]}. A file has the fields text, target, donor, answer, foil, query, key "
         "and marks.",
-        "Three texts give an interval; more make it narrow.",
+        "Three texts give an interval, and fewer decide nothing; more make it narrow.",
+        "The change is what the outcome is without the heads, minus what it is with them: below 0 where they help "
+        "(of a loss, above 0)."
+        if kind == "ablation"
+        else "",
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         _pick("The mean is expected", get_args(Direction), "direction", width=170)
@@ -200,6 +209,10 @@ def _state(one: Finding, kind: Kind) -> None:
         typed = str(state.get(f"{_P}texts", ""))
         cases = cases_of_lines(typed, shared) if given is None else cases_of_file(given[1], given[0])
         heads = () if kind == "flow" else heads_of(str(state.get(f"{_P}heads-{kind}-{one.id}", "")))
+        model = stores().models.get(opened_as(one))
+        if model is not None:  # else it is said when they are measured
+            for head in heads:
+                head_of(model, head)
         try:
             plan = Plan(
                 measurement=Measurement(
