@@ -5,17 +5,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 from test_notebook_page import NOW, at, dates, finding, plan, store
 
 import attnviz
 from attnviz import findings
-from attnviz.findings import Case, Evidence, Finding, Measurement, Seen
-from attnviz.findings.judging import digest_of
+from attnviz.embedded import EMBEDDED
+from attnviz.findings import Case, Evidence, Finding, Measurement, ModelRecord, Seen
+from attnviz.findings.judging import FOLDER, digest_of
 from attnviz.settings import settings
 from attnviz.store import Store
+from attnviz.ui.notebook import shelf
 from attnviz.ui.session import stores
+from attnviz.ui.stores import ModelPool
 from pages import assert_fine, press, said, words_of
+from pages import params as address
 
 __all__ = ["dates", "store"]  # fixtures of the Notebook's own tests
 CONTROL = np.linspace(0, 0.1, 20)
@@ -143,3 +148,75 @@ def test_the_form_says_why_what_was_measured_stays_behind(store: Store) -> None:
     test = AppTest.from_function(page).run()
     assert_fine(test)
     assert "It stays <b>here</b>." in said(test)
+
+
+def elsewhere(**params: str) -> Seen:
+    """A view of the finding's model that opens others."""
+    return Seen(page="Explore", params={"model": "dates", **params}, texts={"text": "May 2003"})
+
+
+@pytest.mark.parametrize("params", [{"model": "who/knows"}, {"other_model": "who/knows"}])
+def test_a_view_that_opens_another_model_is_asked_about_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch, params: dict[str, str]
+) -> None:
+    went: list[str] = []
+    monkeypatch.setattr(st, "switch_page", went.append)
+    one = store.save(finding(seen=elsewhere(**params)), by="Ada")
+    for key, opened_with in (("own", {"model": "dates"}), ("seen", {"model": "dates", **params})):
+        test = at(one)
+        went.clear()
+        test.button(key="notebook-restore").click().run()
+        assert_fine(test)
+        assert went == []
+        assert "who/knows" not in address(test).values()
+        assert "is of dates, and its view opens who/knows" in words_of(test.warning)
+        test.button(key=f"notebook-ask-{key}").click().run()
+        assert went == ["pages/explore.py"]
+        shown = address(test)
+        assert {name: shown[name] for name in ("model", "other_model") if name in shown} == opened_with
+
+
+def test_nothing_is_measured_before_another_model_than_the_view_s_is_agreed_to(
+    store: Store, dates: attnviz.Model
+) -> None:
+    stores().models.put("dates", dates)
+    stated = findings.planned(finding(seen=elsewhere(model="who/knows")), plan())
+    one = store.save(stated, by="Ada")
+    test = at(one)
+    test.button(key="notebook-measure").click().run()
+    assert_fine(test)
+    assert "its view opens who/knows" in words_of(test.warning)
+    assert store.get(one.id, by="Ada").evidence == ()
+    test.button(key="notebook-sure").click().run()
+    assert_fine(test)
+    (kept,) = store.get(one.id, by="Ada").evidence
+    assert (kept.model.name, kept.planned) == ("dates", True)
+
+
+def test_what_a_model_that_is_not_read_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    def recorded(name: str) -> tuple[str, str, str]:
+        monkeypatch.setattr(shelf, "model_name", lambda: name)
+        record = shelf.record_here()
+        return record.name, record.revision, record.fingerprint
+
+    monkeypatch.setattr(ModelPool, "get", lambda pool, name: None)
+    assert recorded("minilm") == ("all-MiniLM-L6-v2", EMBEDDED["minilm"].version, "")
+    assert recorded("org/model") == ("org/model", "", "")
+    assert recorded("/some/body's/gpt2") == ("gpt2", FOLDER, "")
+
+
+def test_evidence_of_other_weights_says_why_it_does_not_count(store: Store) -> None:
+    own = ModelRecord(name="dates", fingerprint="a" * 16)
+    asked = plan(direction="above", bound=0.5)
+    made = findings.summed_up(asked.measurement, [0.9, 0.91, 0.92], CONTROL)
+    other = Evidence(
+        measurement=asked.measurement,
+        cases=asked.cases,
+        outcome=made,
+        model=own.model_copy(update={"fingerprint": "b" * 16}),
+        at=NOW + timedelta(hours=1),
+    )
+    one = store.save(findings.attach(findings.planned(finding(model=own), asked), other), by="Ada")
+    test = at(one)
+    assert "It does not count. It was measured on another model, or on other weights" in said(test)
+    assert test.button(key="notebook-status-supported").disabled

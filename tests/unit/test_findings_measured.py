@@ -177,6 +177,19 @@ def test_flow_is_the_methods_share_of_the_key_beside_the_other_words(minilm: Mod
     assert found.control == pytest.approx(by_word[:4])
 
 
+def test_a_key_of_two_words_stands_beside_all_runs_of_two_other_words(minilm: Model) -> None:
+    case = Case(text="The dog saw the old cat run there", key="old cat", answer="A cat")
+    found = measure(minilm, Measurement(kind="flow", what="norms"), [case])
+    explained = flow.explain(minilm, case.text, target=flow.Target(other="A cat"), methods=("norms",))
+    shares = (explained.scores["norms"].text / explained.scores["norms"].text.sum()).tolist()
+    of_word = [token.word for token in minilm.trace(case.text).tokens]
+    by_word = [sum(share for share, word in zip(shares, of_word, strict=True) if word == n) for n in range(8)]
+    assert found.values[0] == pytest.approx(by_word[4] + by_word[5])
+    pairs = [by_word[n] + by_word[n + 1] for n in (0, 1, 2, 6)]
+    assert found.control == pytest.approx(pairs)
+    assert "4 runs of as many other words of the same text" in found.controls
+
+
 def test_a_case_that_cannot_be_measured_has_no_value_and_a_reason(minilm: Model) -> None:
     asked = Measurement(kind="attention", heads=(ONE,))
     told: list[tuple[int, int]] = []

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 import attnviz
 from attnviz import Model, findings
 from attnviz.__main__ import main
+from attnviz.errors import InputError
 from attnviz.findings import Case, Evidence, Finding, HeadAt, Measurement, Plan
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +113,28 @@ def test_only_some_findings_and_all_evidence(exported: Path, cut: Path, capsys: 
 def test_what_cannot_be_measured_does_not_hold(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(exported), "--model", "minilm", "--device", "cpu"]) == 1
     assert "cannot be measured" in capsys.readouterr().out
+
+
+def test_a_claim_that_is_measured_on_fewer_texts_does_not_hold(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mean of those that are left may hold; it is another claim."""
+    read = Model.measure
+
+    def all_but_the_last(self: Model, metric: Any, text: str, **options: Any) -> float:
+        if text == last.text:
+            raise InputError("this one is too long for it")
+        return float(read(self, metric, text, **options))
+
+    (first, *_) = findings.of_lines(exported.read_text("utf-8"))
+    last = first.evidence[0].cases[-1]
+    monkeypatch.setattr(Model, "measure", all_but_the_last)
+    arguments = ["verify", str(exported), "--model", "dates", "--device", "cpu", "--only", first.id]
+    assert main(arguments) == 1
+    told = capsys.readouterr().out
+    assert "no longer on 5 of 6 texts" in told
+    assert "1 of the 6 texts cannot be measured any more, so it does not hold" in told
+    assert "now “holds”" in told
 
 
 def test_bad_input_ends_with_two_and_a_sentence(
