@@ -1,29 +1,18 @@
 """The Notebook's files: what is imported is private and told to be brought, and reports hold what one may see."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from test_notebook_page import store
 
 from attnviz.findings import Annotation, Finding, HeadAt, ModelRecord, Seen
 from attnviz.settings import settings
 from attnviz.store import Store, rows, tables
-from attnviz.ui.notebook import carrying, shelf
+from attnviz.ui.notebook import carrying
 from pages import HOSTILE, assert_fine, opened, said, words_of
 
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """A store of the test's own, and everybody in it is Ada."""
-    monkeypatch.setenv("ATTNVIZ_DATA_DIR", str(tmp_path))
-    settings.cache_clear()
-    shelf.store.clear()
-    monkeypatch.setattr(shelf, "person", lambda: "Ada")
-    yield shelf.store()
-    monkeypatch.undo()
-    settings.cache_clear()
-    shelf.store.clear()
+__all__ = ["store"]  # the fixture of the Notebook's own tests
 
 
 def finding(claim: str, **parts: Any) -> Finding:

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from test_store_rules import ASKED, CASES, changed, finding, store
 
 from attnviz.errors import InputError, StoreError
 from attnviz.findings import (
     Annotation,
-    Case,
     EdgeAt,
     Evidence,
     Finding,
     HeadAt,
-    Measurement,
     ModelRecord,
     Plan,
     Seen,
@@ -29,18 +28,8 @@ from attnviz.findings import (
 )
 from attnviz.store import Store, brief_of, carried, looking, open_store, tables
 
-HEAD = HeadAt(layer=1, head=2)
-ASKED = Measurement(kind="attention", heads=(HEAD,))
-CASES = tuple(Case(text=f"text {number}", key="text") for number in range(3))
+__all__ = ["store"]  # the fixture of the store's other rules
 LONG_AGO = datetime.now(UTC) - timedelta(days=3)
-
-
-def finding(claim: str = "L1H2 looks back", **keywords: Any) -> Finding:
-    return Finding.model_validate({"claim": claim, "model": ModelRecord(name="m"), "heads": (HEAD,), **keywords})
-
-
-def changed(one: Any, **keywords: Any) -> Any:
-    return one.model_copy(update=keywords)
 
 
 def evidence(by: str = "Ada", days: int = 0) -> Evidence:
@@ -57,11 +46,6 @@ def faked(**keywords: Any) -> Finding:
 
 def lines(*found: Finding) -> str:
     return "".join(one.model_dump_json() + "\n" for one in found)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"sqlite:///{tmp_path}/findings.sqlite", wait_seconds=5)
 
 
 def spoil(store: Store, one: Finding, *, brief: bool = False) -> None:
